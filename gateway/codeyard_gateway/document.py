@@ -1,0 +1,15 @@
+"""The OpenAPI document as the server serves it."""
+
+from __future__ import annotations
+
+import json
+
+from codeyard_gateway.compiler.openapi import openapi_document
+from codeyard_gateway.compiler.reader import read_image
+from codeyard_gateway.render import load_image
+
+
+def openapi_json(version: str) -> bytes:
+    """Return the document of the packaged image, with this version, as JSON."""
+    index, api = read_image(load_image())
+    return json.dumps(openapi_document(index, api, version), ensure_ascii=False).encode()

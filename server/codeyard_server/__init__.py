@@ -1,0 +1,1 @@
+"""The Codeyard server: one package per domain, wired together in main.py."""

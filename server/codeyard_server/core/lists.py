@@ -1,0 +1,52 @@
+"""What every list method does alike: paging members of the request, and the doubled list of the REST envelope."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from codeyard_server.core import errors, paging
+from codeyard_server.core.call import Call
+
+T = TypeVar("T")
+
+
+class PageRequest(Protocol):
+    """A request with limit, offset and page_token, all optional."""
+
+    limit: int
+    offset: int
+    page_token: str
+
+    def HasField(self, field_name: Any) -> bool:  # noqa: N802 - protobuf's name
+        """Whether the member is present."""
+        ...
+
+
+class Page:
+    """The page a request asks for. One row more than the limit is read, to know whether there is a next page."""
+
+    def __init__(self, request: PageRequest) -> None:
+        self.limit = request.limit if request.HasField("limit") else paging.DEFAULT_LIMIT
+        self.offset = request.offset if request.HasField("offset") else 0
+        self.after: tuple[datetime.datetime, uuid.UUID] | None = None
+        if request.HasField("page_token"):
+            if self.offset:
+                raise errors.InvalidArgument("offset and page_token cannot be used together")
+            self.after = paging.decode(request.page_token)
+
+    def split(self, rows: Sequence[T]) -> tuple[Sequence[T], T | None]:
+        """Return the rows of this page, and the last of them when there is a next page."""
+        if len(rows) <= self.limit:
+            return rows, None
+        page = rows[: self.limit]
+        return page, page[-1]
+
+
+def envelope(call: Call, response: Any) -> Any:
+    """Fill ``data`` with the same list as ``items`` for REST clients; over gRPC the list is sent once."""
+    if call.over_http:
+        response.data.extend(response.items)
+    return response

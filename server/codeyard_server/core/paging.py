@@ -1,0 +1,32 @@
+"""Keyset paging: a page token is the sort key of the last row, so that a page costs the same wherever it lies."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import json
+import uuid
+
+from codeyard_server.core import errors
+
+DEFAULT_LIMIT = 1000
+
+
+def encode(created_at: datetime.datetime, row_id: uuid.UUID) -> str:
+    """Return the token for "after this row" in the order (created_at, id)."""
+    text = json.dumps([created_at.isoformat(), str(row_id)])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode(token: str) -> tuple[datetime.datetime, uuid.UUID]:
+    """Return the sort key a token holds.
+
+    Raises:
+        InvalidArgument: it is not one of ours.
+    """
+    try:
+        moment, row_id = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        return datetime.datetime.fromisoformat(moment), uuid.UUID(row_id)
+    except (binascii.Error, ValueError, TypeError, AttributeError) as error:
+        raise errors.InvalidArgument("page_token is not a token of this list") from error

@@ -1,0 +1,300 @@
+"""How an RPC meets its handler: one wrapper around every method of every service.
+
+In this order: the body decodes (400), the caller is known (401), the bounds of the proto hold (400), a repeated
+Idempotency-Key gets its first answer, the handler runs, its failure becomes a status. A handler is a method of a servicer
+named after the RPC in snake_case: ``async def get_agent(self, request, call) -> Agent``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
+
+import grpc
+import protovalidate
+import structlog
+from codeyard.http.v1 import options_pb2
+from google.api import annotations_pb2, httpbody_pb2
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from codeyard_server.core import errors, status, telemetry
+from codeyard_server.core.call import Call
+from codeyard_server.core.caller import Authenticator
+from codeyard_server.core.idempotency import Idempotency
+
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Projection:
+    """How one answer of a handler looks to typed clients and as bytes over HTTP.
+
+    Only for methods with an HTTP twin; their handlers return (or yield) a domain object instead of a message.
+    """
+
+    typed: Callable[[Any], Sequence[Message]]
+    http: Callable[[Any], bytes]
+    content_type: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Method:
+    """What the wrapper needs to know of a method."""
+
+    path: str
+    rules: options_pb2.MethodRules
+    service: options_pb2.ServiceRules
+    unwrap: str
+    request_class: type[Message]
+
+    @classmethod
+    def of(cls, descriptor: MethodDescriptor) -> Method:
+        """Read the options of a method."""
+        options = descriptor.GetOptions()
+        http = options.Extensions[annotations_pb2.http]
+        service = descriptor.containing_service
+        answers_bytes = descriptor.output_type.full_name == httpbody_pb2.HttpBody.DESCRIPTOR.full_name
+        return cls(
+            path=f"/{service.full_name}/{descriptor.name}",
+            rules=_rules(descriptor),
+            service=cast(options_pb2.ServiceRules, service.GetOptions().Extensions[cast(Any, options_pb2.service)]),
+            unwrap="" if answers_bytes else http.response_body,
+            request_class=message_factory.GetMessageClass(descriptor.input_type),
+        )
+
+
+def _rules(descriptor: MethodDescriptor) -> options_pb2.MethodRules:
+    return cast(options_pb2.MethodRules, descriptor.GetOptions().Extensions[cast(Any, options_pb2.method)])
+
+
+class Malformed:
+    """Stands for a request whose bytes do not decode."""
+
+
+def _deserializer(message: type[Message]) -> Callable[[bytes], Message | Malformed]:
+    def deserialize(data: bytes) -> Message | Malformed:
+        try:
+            return message.FromString(data)
+        except (DecodeError, RecursionError):
+            return Malformed()
+
+    return deserialize
+
+
+def _serialize(answer: Message | bytes) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
+def check(request: Message | Malformed) -> None:
+    """Check the bounds that the proto gives.
+
+    Raises:
+        InvalidArgument: the request does not decode or breaks a bound; details name the fields.
+    """
+    if isinstance(request, Malformed):
+        raise errors.InvalidArgument("The request body cannot be decoded")
+    violations = protovalidate.collect_violations(request)
+    if not violations:
+        return
+    fields = []
+    for violation in violations[:20]:
+        field = violation.proto.field
+        path = ".".join(element.field_name for element in field.elements) if field else ""
+        fields.append({"field": path or "request", "message": violation.proto.message})
+    text = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:3])
+    raise errors.InvalidArgument(text, details=fields)
+
+
+class Runtime:
+    """Registers servicers on a server."""
+
+    def __init__(self, server: grpc.aio.Server, authenticator: Authenticator, idempotency: Idempotency) -> None:
+        self._server = server
+        self._authenticator = authenticator
+        self._idempotency = idempotency
+        self.paths: list[str] = []
+        """Every registered method, twins included."""
+
+    def register(
+        self, descriptor: ServiceDescriptor, servicer: object, projections: Mapping[str, Projection] | None = None
+    ) -> None:
+        """Register a servicer under all methods of its service.
+
+        Raises:
+            TypeError: it lacks a method, or a method with an HTTP twin lacks its projection.
+        """
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        twins = _json_twins(descriptor)
+        for method in descriptor.methods:
+            name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
+            implementation = getattr(servicer, name, None)
+            if implementation is None:
+                raise TypeError(f"{type(servicer).__name__} has no {name}")
+            info = Method.of(method)
+            projection = (projections or {}).get(method.name)
+            needs = info.rules.HasField("sse") or info.rules.websocket or method.name in twins
+            if needs and projection is None:
+                raise TypeError(f"{descriptor.full_name}.{method.name} has no projection")
+            handlers[method.name] = self._handler(method, info, implementation, projection)
+            if projection is not None and (info.rules.HasField("sse") or method.name in twins):
+                handlers[method.name + "Http"] = self._twin(method, info, implementation, projection)
+        generic = grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+        self._server.add_generic_rpc_handlers((generic,))
+        self.paths += [f"/{descriptor.full_name}/{name}" for name in handlers]
+
+    def _handler(
+        self, method: MethodDescriptor, info: Method, implementation: Callable[..., Any], projection: Projection | None
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        codec = {
+            "request_deserializer": _deserializer(info.request_class),
+            "response_serializer": _serialize,
+        }
+        if method.client_streaming and method.server_streaming:
+            assert projection is not None
+            return grpc.stream_stream_rpc_method_handler(self._bidi(info, implementation, projection), **codec)
+        if method.server_streaming:
+            typed = projection.typed if projection else lambda message: (message,)
+            return grpc.unary_stream_rpc_method_handler(self._stream(info, implementation, typed), **codec)
+        answer = None if projection is None else _only(projection.typed)
+        return grpc.unary_unary_rpc_method_handler(self._unary(info, implementation, answer), **codec)
+
+    def _twin(
+        self, method: MethodDescriptor, info: Method, implementation: Callable[..., Any], projection: Projection
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        codec = {
+            "request_deserializer": _deserializer(info.request_class),
+            "response_serializer": _serialize,
+        }
+
+        def body(item: Any) -> httpbody_pb2.HttpBody:
+            return httpbody_pb2.HttpBody(content_type=projection.content_type, data=projection.http(item))
+
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(info, implementation, lambda item: (body(item),), http=True), **codec
+            )
+        return grpc.unary_unary_rpc_method_handler(self._unary(info, implementation, body), **codec)
+
+    async def _begin(self, info: Method, context: Context) -> Call:
+        call = Call(info.path, context.invocation_metadata() or (), context)
+        structlog.contextvars.bind_contextvars(request_id=call.request_id, method=info.path)
+        if info.rules.auth != options_pb2.AUTH_NONE:
+            call.caller = await self._authenticator.authenticate(call.metadata)
+        return call
+
+    def _unary(
+        self, info: Method, implementation: Callable[[Any, Call], Awaitable[Any]], answer: Callable[[Any], Message] | None
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
+        extra: list[tuple[str, str]] = []
+        if info.rules.success_status:
+            extra.append(("x-http-code", str(info.rules.success_status)))
+        if info.unwrap:
+            extra.append(("x-unwrap", info.unwrap))
+
+        async def handle(request: Message | Malformed, context: Context) -> Any:
+            started = time.perf_counter()
+            try:
+                with telemetry.rpc_span(info.path):
+                    call = await self._begin(info, context)
+                    check(request)
+                    call.headers += extra
+                    key = call.metadata.get("idempotency-key") if info.rules.idempotency_key else None
+                    if key is None:
+                        result = await implementation(request, call)
+                    else:
+                        result = await self._idempotency.run(call, key, cast(Message, request), implementation)
+                    if answer is not None:
+                        result = answer(result)
+                    if call.headers:
+                        await context.send_initial_metadata(tuple(call.headers))
+                telemetry.rpc_done(info.path, "OK", started)
+                return result
+            except BaseException as error:
+                await status.abort(context, info, error, started)
+                raise
+
+        return handle
+
+    def _stream(
+        self,
+        info: Method,
+        implementation: Callable[[Any, Call], AsyncIterator[Any]],
+        project: Callable[[Any], Sequence[Message]],
+        *,
+        http: bool = False,
+    ) -> Callable[[Any, Context], Awaitable[None]]:
+        async def handle(request: Message | Malformed, context: Context) -> None:
+            started = time.perf_counter()
+            try:
+                call = await self._begin(info, context)
+                check(request)
+                if http and call.metadata.get("x-head"):
+                    await context.send_initial_metadata((("x-content-length", "0"),))
+                    await context.write(httpbody_pb2.HttpBody(content_type="text/event-stream"))
+                    return
+                iterator = implementation(request, call)
+                try:
+                    async for item in iterator:
+                        if call.headers:
+                            await context.send_initial_metadata(tuple(call.headers))
+                            call.headers = []
+                        for message in project(item):
+                            await context.write(message)
+                finally:
+                    await cast(Any, iterator).aclose()
+                telemetry.rpc_done(info.path, "OK", started)
+            except BaseException as error:
+                await status.abort(context, info, error, started)
+                raise
+
+        return handle
+
+    def _bidi(
+        self,
+        info: Method,
+        implementation: Callable[[AsyncIterator[Any], Call], AsyncIterator[Any]],
+        projection: Projection,
+    ) -> Callable[[AsyncIterator[Any], Context], Awaitable[None]]:
+        async def checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            async for request in requests:
+                check(request)
+                yield request
+
+        async def handle(requests: AsyncIterator[Any], context: Context) -> None:
+            started = time.perf_counter()
+            try:
+                call = await self._begin(info, context)
+                iterator = implementation(checked(requests), call)
+                try:
+                    async for item in iterator:
+                        for message in projection.typed(item):
+                            await context.write(message)
+                finally:
+                    await cast(Any, iterator).aclose()
+                telemetry.rpc_done(info.path, "OK", started)
+            except BaseException as error:
+                await status.abort(context, info, error, started)
+                raise
+
+        return handle
+
+
+def _only(typed: Callable[[Any], Sequence[Message]]) -> Callable[[Any], Message]:
+    def answer(item: Any) -> Message:
+        (message,) = typed(item)
+        return message
+
+    return answer
+
+
+def _json_twins(descriptor: ServiceDescriptor) -> set[str]:
+    """Return the names of the methods that answer as JSON in the place of a stream."""
+    rules = [_rules(method) for method in descriptor.methods]
+    return {rule.sse.json_method for rule in rules if rule.sse.json_method}

@@ -1,0 +1,222 @@
+"""Rules of sessions and messages that no annotation can say."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from codeyard.sessions.v1 import message_pb2
+from codeyard.sessions.v1 import message_service_pb2 as message_api
+from codeyard.sessions.v1 import session_service_pb2 as session_api
+from google.protobuf import json_format
+
+from codeyard_server.core import canonical, errors, paging
+from codeyard_server.core.events import NewEvent
+from codeyard_server.core.ids import new_id
+
+STARTED = "started"
+ACTIVE = "active"
+IDLE = "idle"
+
+# What a client may call a role -> what is stored.
+_ROLES = {
+    "user": "user",
+    "agent": "agent",
+    "assistant": "agent",
+    "tool_call": "agent",
+    "tool_result": "tool_result",
+    "system": "system",
+}
+MAX_PARTS = 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SessionDraft:
+    """A session that is about to be stored."""
+
+    id: uuid.UUID
+    agent_id: uuid.UUID
+    title: str | None
+    tags: list[str]
+    model_id: uuid.UUID | None
+    now: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MessageDraft:
+    """A message that is about to be stored, as JSON values."""
+
+    id: uuid.UUID
+    role: str
+    content: list[dict[str, Any]]
+    tool_call_id: str | None
+    controls: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+    tags: list[str]
+    now: datetime.datetime
+
+    @property
+    def starts_turn(self) -> bool:
+        """Whether a turn must answer it."""
+        return self.role == "user"
+
+    def event(self) -> NewEvent:
+        """Return the event that stores it."""
+        message: dict[str, Any] = {"id": str(self.id), "role": self.role, "content": self.content}
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
+        if self.controls:
+            message["controls"] = self.controls
+        if self.metadata:
+            message["metadata"] = self.metadata
+        message["created_at"] = canonical.timestamp(self.now)
+        return NewEvent(type=f"message.{self.role}", data={"message": message}, tags=self.tags or None)
+
+
+def draft_session(
+    request: session_api.CreateSessionRequest, agents_model: uuid.UUID | None, now: datetime.datetime
+) -> SessionDraft:
+    """Return the session a request asks for; without a model it takes the agent's."""
+    return SessionDraft(
+        id=new_id(),
+        agent_id=uuid.UUID(request.agent_id),
+        title=request.title if request.HasField("title") else None,
+        tags=list(request.tags),
+        model_id=uuid.UUID(request.model_id) if request.HasField("model_id") else agents_model,
+        now=now,
+    )
+
+
+def draft_message(request: message_api.CreateMessageRequest, now: datetime.datetime) -> MessageDraft:
+    """Return the message a request holds, in whichever of the three forms.
+
+    Raises:
+        InvalidArgument: there is no content, a part is of another type or lacks its value, a text holds NUL.
+    """
+    if request.HasField("message"):
+        role = request.message.role or "user"
+        parts = [part_value(part) for part in request.message.content]
+    else:
+        role = _ROLES[request.role or "user"]
+        parts = _loose_content(request, role)
+    _check_parts(parts, role)
+    draft = MessageDraft(
+        id=new_id(),
+        role=role,
+        content=parts,
+        tool_call_id=request.tool_call_id if request.HasField("tool_call_id") else None,
+        controls=_json(request.controls) if request.HasField("controls") else None,
+        metadata=_json(request.metadata) if request.HasField("metadata") else None,
+        tags=list(request.tags),
+        now=now,
+    )
+    refuse_nul([draft.content, draft.metadata, draft.tags, draft.tool_call_id])
+    return draft
+
+
+def _loose_content(request: message_api.CreateMessageRequest, role: str) -> list[dict[str, Any]]:
+    if not request.HasField("content"):
+        raise errors.InvalidArgument("A message needs content")
+    value = canonical.integral(json_format.MessageToDict(request.content))
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}]
+    if isinstance(value, dict):
+        if request.role == "tool_call":
+            return [{"type": "tool_call", **{key: value.get(key) for key in ("id", "name", "arguments")}}]
+        if role == "tool_result":
+            return [{"type": "text", "text": canonical.text(value)}]
+        if isinstance(value.get("text"), str):
+            return [{"type": "text", "text": value["text"]}]
+    if isinstance(value, list) and len(value) <= MAX_PARTS:
+        try:
+            return [part_value(json_format.ParseDict(item, message_pb2.ContentPart(), ignore_unknown_fields=True)) for item in value]
+        except (json_format.ParseError, AttributeError, TypeError) as error:
+            raise errors.InvalidArgument("content holds something that is no content part") from error
+    raise errors.InvalidArgument("content must be text, an object with text, or an array of parts")
+
+
+def part_value(part: message_pb2.ContentPart) -> dict[str, Any]:
+    """Return a part as a JSON value, with the members its type has."""
+    return _json(part)
+
+
+def _json(message: Any) -> dict[str, Any]:
+    value: dict[str, Any] = canonical.integral(json_format.MessageToDict(message, preserving_proto_field_name=True))
+    return value
+
+
+def _check_parts(parts: Sequence[dict[str, Any]], role: str) -> None:
+    if not parts:
+        raise errors.InvalidArgument("A message needs at least one content part")
+    allowed = {"text", "image"} if role in ("user", "system") else {"text", "image", "tool_call", "tool_result"}
+    for part in parts:
+        kind = part.get("type")
+        if kind not in allowed:
+            raise errors.InvalidArgument(f"A content part of type {kind!r} is not allowed here; use text or image")
+        if kind == "text" and not isinstance(part.get("text"), str):
+            raise errors.InvalidArgument("A text part needs text")
+        if kind == "image" and not ("url" in part) ^ ("base64" in part):
+            raise errors.InvalidArgument("An image part needs either url or base64")
+        if kind == "image" and "base64" in part and not part.get("media_type", "").startswith("image/"):
+            raise errors.InvalidArgument("An image part with base64 needs a media_type such as image/png")
+    if role == "user" and all(part["type"] == "text" and not part["text"].strip() for part in parts):
+        raise errors.InvalidArgument("A message must not be blank")
+
+
+def refuse_nul(value: Any) -> None:
+    """Refuse NUL characters anywhere in a JSON value: no text of the product may hold one.
+
+    Raises:
+        InvalidArgument: there is one.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            raise errors.InvalidArgument("A text holds the NUL character")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            refuse_nul(key)
+            refuse_nul(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            refuse_nul(item)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MessagePage:
+    """A page of the conversation; ``after`` is a sequence."""
+
+    after: int
+    limit: int
+    offset: int
+
+
+def message_page(request: message_api.ListMessagesRequest) -> MessagePage:
+    """Return the page a request asks for; the token of this list is the last sequence.
+
+    Raises:
+        InvalidArgument: the token is not one, or it comes together with an offset.
+    """
+    limit = request.limit if request.HasField("limit") else paging.DEFAULT_LIMIT
+    if not request.HasField("page_token"):
+        return MessagePage(0, limit, request.offset)
+    token = request.page_token
+    if request.offset or not (token.isascii() and token.isdigit() and len(token) < 10):
+        raise errors.InvalidArgument("page_token is not a token of this list, or comes together with offset")
+    return MessagePage(int(token), limit, 0)
+
+
+def cursor(header: str | None, since_id: str) -> uuid.UUID | None:
+    """Return the event to read after: the header Last-Event-ID, else since_id, else None.
+
+    Raises:
+        InvalidArgument: the header is no UUID.
+    """
+    if not header:
+        return uuid.UUID(since_id) if since_id else None
+    try:
+        return uuid.UUID(header)
+    except ValueError as error:
+        raise errors.InvalidArgument("Last-Event-ID must be the id of an event") from error

@@ -1,0 +1,52 @@
+-- Sessions belong to the installation: everybody with a credential sees and changes them, as the contract says. A
+-- session is found only under its own agent.
+
+-- name: insert_session
+INSERT INTO sessions (id, agent_id, owner_id, title, tags, model_id, status, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, 'started', $7, $7)
+RETURNING *
+
+-- name: get_session
+SELECT * FROM sessions WHERE id = $1 AND agent_id = $2
+
+-- name: list_sessions
+SELECT *
+FROM sessions
+WHERE agent_id = $1 AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
+ORDER BY created_at DESC, id DESC
+LIMIT $4 OFFSET $5
+
+-- name: count_sessions
+SELECT count(*)::integer FROM sessions WHERE agent_id = $1
+
+-- name: update_session
+UPDATE sessions
+SET title = coalesce($3, title), tags = coalesce($4, tags), model_id = coalesce($5, model_id), updated_at = $6
+WHERE id = $1 AND agent_id = $2
+RETURNING *
+
+-- name: delete_session
+-- The session, its events, turns and files hang on the stream.
+DELETE FROM streams
+WHERE id = (SELECT id FROM sessions WHERE id = $1 AND agent_id = $2)
+RETURNING id
+
+-- name: session_exists
+SELECT true FROM sessions WHERE id = $1 AND agent_id = $2
+
+-- name: message_asked
+UPDATE sessions SET asked_seq = $2, updated_at = $3 WHERE id = $1
+
+-- name: conversation
+SELECT seq, id, type, data, tags, created_at
+FROM events
+WHERE stream_id = $1 AND seq > $2
+  AND type IN ('message.user', 'message.agent', 'message.system', 'message.tool_result', 'tool.call_completed')
+ORDER BY seq
+LIMIT $3 OFFSET $4
+
+-- name: conversation_size
+SELECT count(*)::integer
+FROM events
+WHERE stream_id = $1
+  AND type IN ('message.user', 'message.agent', 'message.system', 'message.tool_result', 'tool.call_completed')

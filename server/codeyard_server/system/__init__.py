@@ -1,0 +1,1 @@
+"""The installation itself: health, the OpenAPI document, its page."""

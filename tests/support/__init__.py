@@ -1,0 +1,1 @@
+"""What several kinds of test share: fixtures that start the real parts."""
