@@ -3,8 +3,8 @@
     python tools/gen_protos.py            build/image.binpb and build/stubs/
     python tools/gen_protos.py --golden   also proto/api.txtpb, the committed text of the whole API
 
-No network: google/api comes from googleapis-common-protos, google/protobuf from grpcio-tools, and buf/validate, which no
-wheel holds as text, from the descriptor inside protovalidate.
+No network: google/api comes from googleapis-common-protos, google/protobuf from grpcio-tools, and buf/validate, which
+no wheel holds as text, from the descriptor inside protovalidate.
 """
 
 import argparse
@@ -31,7 +31,9 @@ def validate_descriptor() -> bytes:
     proto = descriptor_pb2.FileDescriptorProto.FromString(validate_pb.desc().proto.to_binary())
     files = descriptor_pb2.FileDescriptorSet()
     for name in proto.dependency:
-        importlib.import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2").DESCRIPTOR.CopyToProto(files.file.add())
+        importlib.import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2").DESCRIPTOR.CopyToProto(
+            files.file.add()
+        )
     files.file.add().CopyFrom(proto)
     return files.SerializeToString()
 
@@ -43,7 +45,15 @@ def run_protoc(*arguments: str) -> None:
     wellknown = pathlib.Path(protoc.__file__).parent / "_proto"
     sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
     status = protoc.main(
-        ["protoc", f"-I{PROTO}", f"-I{common}", f"-I{wellknown}", f"--descriptor_set_in={validate}", *arguments, *sources]
+        [
+            "protoc",
+            f"-I{PROTO}",
+            f"-I{common}",
+            f"-I{wellknown}",
+            f"--descriptor_set_in={validate}",
+            *arguments,
+            *sources,
+        ]
     )
     if status:
         sys.exit(status)

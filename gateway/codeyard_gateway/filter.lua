@@ -107,10 +107,11 @@ local function is_foreign(headers)
   return host == nil or without_default_port(host) ~= without_default_port(headers:get(":authority") or "")
 end
 
-local function strip_private(headers)
+-- Binary metadata is for gRPC callers; in any other request a value that is not base64 would fail in the server.
+local function strip_private(headers, grpc)
   local names = {}
   for name, _ in pairs(headers) do
-    if PRIVATE[name] or name:sub(1, 8) == "x-envoy-" then
+    if PRIVATE[name] or name:sub(1, 8) == "x-envoy-" or (name:sub(-4) == "-bin" and not grpc) then
       names[#names + 1] = name
     end
   end
@@ -228,11 +229,12 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local path, verb = headers:get(":path") or "/", headers:get(":method")
   local request = {verb = verb, path = path}
-  strip_private(headers)
-  choose_request_id(headers)
   local type = headers:get("content-type")
+  local grpc = type ~= nil and type:find("^application/grpc") ~= nil
   local upgrade = headers:get("upgrade") ~= nil
-  request.family = type ~= nil and type:find("^application/grpc") and "grpc" or shape_of(path)
+  strip_private(headers, grpc)
+  choose_request_id(headers)
+  request.family = grpc and "grpc" or shape_of(path)
   request.upgrade = upgrade or nil
   local safe = (verb == "GET" or verb == "HEAD" or verb == "OPTIONS") and not upgrade
   if not safe and is_foreign(headers) then
@@ -241,7 +243,7 @@ function envoy_on_request(handle)
       return refuse(handle, request, "403", "Pages of this origin may not call this installation.")
     end
   end
-  if request.family ~= "grpc" and not upgrade then
+  if not grpc and not upgrade then
     local refused = refused_body(headers, verb, path)
     if refused then
       return refuse(handle, request, refused)
@@ -284,7 +286,9 @@ local function method_not_allowed(handle, headers, request)
   if #allowed > 0 then
     headers:replace(":status", "405")
     headers:replace("allow", table.concat(allowed, ", "))
-    set_json(handle, generic_error(request.family, "405"))
+    if request.verb ~= "HEAD" then
+      set_json(handle, generic_error(request.family, "405"))
+    end
   elseif request.verb == "GET" and matches_any(GATEWAY.sockets, plain) then
     headers:replace(":status", "400")
     set_json(handle, error_body(request.family, "400", "INVALID_ARGUMENT", "This path takes WebSocket upgrades only."))

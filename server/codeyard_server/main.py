@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import pathlib
 import signal
 import sys
@@ -25,7 +26,8 @@ from grpc_reflection.v1alpha import reflection
 
 from codeyard_server import settings as settings_module
 from codeyard_server.accounts import AnonymousAuthenticator, ApiKeyAuthenticator, ensure_administrator
-from codeyard_server.adapters.mcp_client import McpConnections
+from codeyard_server.adapters.deferred_mcp import DeferredMcpClient
+from codeyard_server.adapters.html_converter import ProcessHtmlConverter
 from codeyard_server.adapters.model_drivers import DriverPool
 from codeyard_server.adapters.outbound import AddressGuard
 from codeyard_server.adapters.web_client import WebClient
@@ -110,7 +112,7 @@ class Server:
         guard = AddressGuard(settings.web_allow)
         driver_pool = DriverPool()
         self._closers.push_async_callback(driver_pool.aclose)
-        mcp_connections = McpConnections(guard)
+        mcp_connections = DeferredMcpClient(guard)
         self._closers.push_async_callback(mcp_connections.aclose)
 
         # Domains
@@ -118,7 +120,7 @@ class Server:
         header_secrets = HeaderSecrets(vault)
         configured = read_servers(settings.mcp_config) if settings.mcp_config else ()
         mcp_servers = McpServers(database, header_secrets, mcp_connections, configured)
-        catalogue = Catalogue(builtin_capabilities(WebClient(guard)), mcp_servers)
+        catalogue = Catalogue(builtin_capabilities(WebClient(guard), ProcessHtmlConverter()), mcp_servers)
         turn_settings = TurnSettings(
             max_iterations=settings.turn_max_iterations,
             turn_timeout=settings.turn_timeout_seconds,
@@ -168,7 +170,7 @@ class Server:
             SystemService(
                 database,
                 swagger_file,
-                openapi_json(settings_module.VERSION),
+                functools.cache(lambda: openapi_json(settings_module.VERSION)),
                 settings_module.VERSION,
                 settings.auth_mode,
                 utc_now,
@@ -195,7 +197,7 @@ class Server:
         address = self.settings.socket
         if address.startswith("/"):
             # A socket file of a process that was killed is in the way of its successor.
-            pathlib.Path(address).unlink(missing_ok=True)
+            pathlib.Path(address).unlink(missing_ok=True)  # noqa: ASYNC240 - before anything is served
             address = f"unix:{address}"
         self._grpc.add_insecure_port(address)
         await self._grpc.start()

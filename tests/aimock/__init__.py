@@ -1,8 +1,10 @@
-"""A real model server for tests, made by others: the npm package aimock, on a loopback port of its own.
+"""A real model server for tests, made by others: the npm package aimock, on a loopback port.
 
-It speaks the OpenAI, Azure OpenAI and Anthropic protocols and answers from rules ("fixtures"): the first whose ``match``
-fits a request. ``fixtures.json`` holds the ones below, chosen by a word in brackets anywhere in the last user message;
-:meth:`AimockServer.add_fixtures` adds more at run time. A request that no rule fits is answered 503.
+It speaks the OpenAI, Azure OpenAI and Anthropic protocols and answers from rules ("fixtures"): the first whose
+``match`` fits a request. ``fixtures.json`` holds the ones below, chosen by a word in brackets anywhere in the last user
+message; :meth:`AimockServer.add_fixtures` adds more at run time. A request that no rule fits is answered 503.
+
+Fixtures of pytest: :func:`aimock`, and :func:`locked_aimock`, which accepts only its own key.
 
 ===============  ====================================================================================================
 ``[text]``       a text in several pieces, with 11 input and 7 output tokens
@@ -22,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import re
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -62,8 +65,8 @@ class AimockServer:
     def requests(self) -> list[dict[str, Any]]:
         """Return the requests since the last :meth:`forget_requests`, oldest first.
 
-        Each has ``path`` (with the query), ``headers`` (names in lower case, credentials redacted) and ``body``, which is
-        in OpenAI's form whatever the protocol was, without what that form lacks.
+        Each has ``path`` (with the query), ``headers`` (names in lower case, credentials redacted) and ``body``, which
+        is in OpenAI's form whatever the protocol was, without what that form lacks.
         """
         journal: list[dict[str, Any]] = self._control("GET", "/journal")
         return journal
@@ -96,7 +99,7 @@ def running_aimock(folder: pathlib.Path, *, api_key: str | None = None) -> Itera
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it is one system call
         )
     try:
         yield AimockServer(_wait_until_ready(process, log), api_key)
@@ -108,6 +111,13 @@ def running_aimock(folder: pathlib.Path, *, api_key: str | None = None) -> Itera
 def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AimockServer]:
     """The session's model server; it accepts every key and none."""
     with running_aimock(tmp_path_factory.mktemp("aimock")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def locked_aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AimockServer]:
+    """A model server that accepts only its own key, in whichever header."""
+    with running_aimock(tmp_path_factory.mktemp("locked"), api_key=f"sk-{secrets.token_hex(16)}") as server:
         yield server
 
 

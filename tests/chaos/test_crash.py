@@ -27,7 +27,7 @@ from tests.support.yard import Yard, free_port, fresh_yard
 pytestmark = pytest.mark.chaos
 
 SESSIONS = 16
-MESSAGES = 8
+MESSAGES = 5
 TURNS = 60
 INTERRUPTED = 15
 PATIENCE = 120
@@ -37,9 +37,11 @@ PATIENCE = 120
 def nap_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, pathlib.Path]]:
     """The MCP server with slow tools, and the administrator's file that names it."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, naps.__file__, str(port)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, naps.__file__, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     config = tmp_path_factory.mktemp("mcp") / "mcp.json"
-    config.write_text(json.dumps({"servers": [{"name": "naps", "url": f"http://127.0.0.1:{port}/mcp"}]}))
+    config.write_text(json.dumps([{"name": "naps", "url": f"http://127.0.0.1:{port}/mcp"}]))
     yield port, config
     stop(process)
 
@@ -58,9 +60,10 @@ def yard_on(nap_server: tuple[int, pathlib.Path]) -> Iterator[tuple[Yard, Postgr
             yield yard, server
 
 
-async def converse(client: Rest, path: str, acknowledged: list[str]) -> None:
-    """Send messages, some one after the other, some while a turn runs."""
-    for number in range(MESSAGES):
+async def converse(client: Rest, path: str, acknowledged: list[str], enough: asyncio.Event) -> None:
+    """Send messages until there is enough, some one after the other, some while a turn runs."""
+    while len(acknowledged) < MESSAGES or not enough.is_set():
+        number = len(acknowledged)
         message = await client.acknowledged(f"{path}/messages", {"content": f"message {number}"})
         acknowledged.append(message["id"])
         await asyncio.sleep(random.uniform(0.2, 1.2))
@@ -81,15 +84,15 @@ async def settled(client: Rest, path: str) -> list[dict[str, object]]:
         await asyncio.sleep(0.1)
 
 
-async def talk(yard: Yard, capabilities: list[str]) -> list[list[dict[str, object]]]:
-    """Hold all conversations and check every log; return the logs."""
+async def talk(yard: Yard, capabilities: list[str], enough: asyncio.Event) -> list[list[dict[str, object]]]:
+    """Hold all conversations until there is enough, and check every log; return the logs."""
     async with rest(yard) as client:
         model = await client.model("llmsim-tools")
         agent = await client.agent(capabilities=capabilities, default_model_id=model)
         paths = [await client.new_session(agent) for _ in range(SESSIONS)]
         sent: list[list[str]] = [[] for _ in paths]
         async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*(converse(client, path, ids) for path, ids in zip(paths, sent, strict=True)))
+            await asyncio.gather(*(converse(client, path, ids, enough) for path, ids in zip(paths, sent, strict=True)))
             logs = await asyncio.gather(*(settled(client, path) for path in paths))
     for log, ids in zip(logs, sent, strict=True):
         check(log, ids)
@@ -114,15 +117,35 @@ async def disturbed(disturb: AsyncIterator[None]) -> AsyncIterator[None]:
 
 
 async def kills(yard: Yard) -> AsyncIterator[None]:
-    """``kill -9`` one of the server processes at random, every 1 to 2 s, when both are there."""
+    """``kill -9`` a server process that runs, at random, every 1 to 2 s."""
     while True:
         await asyncio.sleep(random.uniform(1, 2))
         status = await asyncio.to_thread(yard.status)
-        parts = [part for part in status["processes"] if part["name"].startswith("server-")]
-        if all(part["state"] == "running" for part in parts):
+        running = [
+            part["pid"]
+            for part in status["processes"]
+            if part["name"].startswith("server-") and part["state"] == "running"
+        ]
+        if running:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(random.choice(parts)["pid"], signal.SIGKILL)
+                os.kill(random.choice(running), signal.SIGKILL)
         yield
+
+
+async def progress(database_url: str) -> tuple[int, int]:
+    """Return how many turns have ended, and how often one changed hands.
+
+    A stream counts its owners, and each turn has one to begin with: what is more are takeovers.
+    """
+    connection = await asyncpg.connect(database_url)
+    try:
+        row = await connection.fetchrow(
+            "SELECT count(*) FILTER (WHERE state = 'completed') AS ended,"
+            " coalesce((SELECT sum(generation) FROM streams), 0) - count(*) AS interrupted FROM turns"
+        )
+        return int(row["ended"]), int(row["interrupted"])
+    finally:
+        await connection.close()
 
 
 async def test_every_acknowledged_message_is_answered_once_when_servers_are_killed(
@@ -130,16 +153,21 @@ async def test_every_acknowledged_message_is_answered_once_when_servers_are_kill
 ) -> None:
     """60 turns and more with tool calls of 300 ms, servers killed every 1 to 2 s, 15 turns and more interrupted."""
     yard, _ = yard_on
-    async with disturbed(kills(yard)):
-        logs = await talk(yard, ["mcp:naps", "current_time"])
+    url, enough = yard.environment["DATABASE_URL"], asyncio.Event()
+
+    async def kill_until_enough() -> AsyncIterator[None]:
+        async for _ in kills(yard):
+            ended, interrupted = await progress(url)
+            if ended >= TURNS and interrupted >= INTERRUPTED:
+                enough.set()
+                return
+            yield
+
+    async with disturbed(kill_until_enough()):
+        logs = await talk(yard, ["mcp:naps", "current_time"], enough)
     turns = sum(event["type"] == "turn.started" for log in logs for event in log)
-    connection = await asyncpg.connect(yard.environment["DATABASE_URL"])
-    try:
-        # A stream counts its owners: one for each turn, and one more for each time a turn changed hands.
-        interrupted = await connection.fetchval("SELECT sum(generation) FROM streams") - turns
-    finally:
-        await connection.close()
-    print(f"{turns} turns, {interrupted} takeovers")
+    _, interrupted = await progress(url)
+    print(f"{turns} turns, {interrupted} times interrupted in the middle of a step")
     assert turns >= TURNS
     assert interrupted >= INTERRUPTED
 
@@ -147,16 +175,16 @@ async def test_every_acknowledged_message_is_answered_once_when_servers_are_kill
 async def test_nothing_acknowledged_is_lost_when_the_database_restarts(yard_on: tuple[Yard, PostgresServer]) -> None:
     """The database goes down twice under load, once by a crash."""
     yard, server = yard_on
-    restarts = 0
+    enough = asyncio.Event()
 
     async def restart() -> AsyncIterator[None]:
-        nonlocal restarts
         for how in (signal.SIGQUIT, signal.SIGINT):
             await asyncio.sleep(1.5)
             await asyncio.to_thread(server.restart, how)
-            restarts += 1
             yield
+        await asyncio.sleep(1)
+        enough.set()
 
     async with disturbed(restart()):
-        await talk(yard, ["current_time", "mcp:naps"])
-    assert restarts == 2
+        await talk(yard, ["current_time", "mcp:naps"], enough)
+    assert enough.is_set()

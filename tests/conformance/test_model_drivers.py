@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
-
 from codeyard_server.adapters.model_drivers import make_driver
 from codeyard_server.models.ports import (
     ChatMessage,
@@ -24,14 +22,14 @@ from codeyard_server.models.ports import (
     ToolSpec,
     Usage,
 )
-from tests.aimock import AimockServer, running_aimock
+
+if TYPE_CHECKING:
+    from tests.aimock import AimockServer
 
 pytest_plugins = ["tests.aimock"]
 
 KEY = "sk-test-1234567890"
-WEATHER = ToolSpec(
-    "get_weather", "Tells the weather", {"type": "object", "properties": {"city": {"type": "string"}}}
-)
+WEATHER = ToolSpec("get_weather", "Tells the weather", {"type": "object", "properties": {"city": {"type": "string"}}})
 CLOCK = ToolSpec("get_time", "Tells the time", {"type": "object", "properties": {}})
 
 
@@ -49,7 +47,7 @@ def _configs(server: AimockServer) -> dict[str, ProviderConfig]:
     }
 
 
-NAMES = tuple(_configs(AimockServer("http://unused", None)))
+NAMES = ("openai", "ollama", "custom", "azure", "azure-v1", "anthropic", "anthropic-full")
 
 
 @pytest.fixture(params=NAMES)
@@ -65,13 +63,6 @@ async def driver(config: ProviderConfig) -> AsyncIterator[ModelDriver]:
     made = make_driver(config)
     yield made
     await made.aclose()
-
-
-@pytest.fixture(scope="module")
-def locked_aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AimockServer]:
-    """A model server that accepts only its own key."""
-    with running_aimock(tmp_path_factory.mktemp("locked"), api_key=KEY) as server:
-        yield server
 
 
 def _ask(text: str, *, tools: tuple[ToolSpec, ...] = ()) -> GenerationRequest:
@@ -179,13 +170,16 @@ async def test_generate_fails_as_retryable_when_the_vendor_breaks_off(driver: Mo
 
 async def test_generate_streams_what_came_when_the_connection_drops(driver: ModelDriver) -> None:
     """The pieces before the break are delivered, but no reply."""
-    stream = driver.generate(_ask("[dropped]"))
-    received = [await anext(stream)]
-    with pytest.raises(ModelError), contextlib.suppress(StopAsyncIteration):
-        while True:
-            received.append(await anext(stream))
+    received: list[TextDelta | Reply] = []
+
+    async def receive() -> None:
+        async for item in driver.generate(_ask("[dropped]")):
+            received.append(item)  # noqa: PERF401 - what came before the error counts
+
+    with pytest.raises(ModelError):
+        await receive()
+    assert all(isinstance(item, TextDelta) for item in received)
     assert "".join(item.text for item in received).startswith("This ")
-    assert not any(isinstance(item, Reply) for item in received)
 
 
 async def test_generate_fails_as_retryable_when_the_vendor_is_silent_for_too_long(config: ProviderConfig) -> None:
@@ -269,11 +263,11 @@ async def test_generate_calls_the_protocols_address(
 
 async def test_closing_the_iterator_ends_the_call(driver: ModelDriver) -> None:
     """A turn that is cancelled need not wait for the vendor, and the driver still serves."""
-    started = time.monotonic()
-    stream = driver.generate(_ask("[text]"))
+    stream = driver.generate(_ask("[dropped]"))
     await anext(stream)
-    assert hasattr(stream, "aclose")
+    assert isinstance(stream, AsyncGenerator)
     await stream.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
     _, reply = await _generate(driver, _ask("[text]"))
     assert reply.text
-    assert time.monotonic() - started < 30

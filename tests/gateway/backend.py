@@ -32,7 +32,7 @@ class Backend:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.calls: dict[str, int] = {}
+        self.open_streams = 0
 
     def thing(self, context: Context, **members: Any) -> Any:
         """Return a Thing that shows the metadata of the call."""
@@ -61,8 +61,8 @@ class Backend:
         if request.id == "missing":
             body = '{"error": "no thing \\"missing\\" \\u2603", "status": 404, "code": "NOT_FOUND"}'
             await self.refuse(context, grpc.StatusCode.NOT_FOUND, "404", body, "no thing")
-        if request.id == "slow":
-            await asyncio.sleep(0.05)
+        if request.id == "open-streams":
+            return self.thing(context, sizes=[self.open_streams])
         return self.thing(context, id=request.id, title=request.title, note=request.owner_id)
 
     async def get_status(self, request: Any, context: Context) -> Any:
@@ -111,6 +111,15 @@ class Backend:
         if request.id == "missing":
             body = '{"error": "no thing", "status": 404, "code": "NOT_FOUND"}'
             await self.refuse(context, grpc.StatusCode.NOT_FOUND, "404", body, "no thing")
+        self.open_streams += 1
+        try:
+            async for frame in self.frames(request, context):
+                yield frame
+        finally:
+            self.open_streams -= 1
+
+    async def frames(self, request: Any, context: Context) -> AsyncIterator[Any]:
+        """Yield the frames of a stream."""
         frame = message_class("google.api.HttpBody")
         yield frame(content_type="text/event-stream", data=b": hello\n\n")
         for number in range(request.count):
@@ -252,7 +261,8 @@ async def serve(name: str, grpc_socket: str, edge_socket: str) -> None:
         ("grpc.http2.bdp_probe", 0),
         ("grpc.server.max_pending_requests", 30000),
         ("grpc.server.max_pending_requests_hard_limit", 30000),
-        ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+        ("grpc.max_metadata_size", 64 * 1024),
+        ("grpc.absolute_max_metadata_size", 128 * 1024),
         ("grpc.max_send_message_length", 64 * 1024 * 1024),
     ]
     server = grpc.aio.server(options=options)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from codeyard_gateway import GatewaySettings, envoy_command, write_gateway
-from tests.gateway.fixture_api import ROOT, fixture_image
+from tests.gateway.fixture_api import IMAGE_VARIABLE, ROOT, fixture_image
 from tests.support.processes import die_with_parent, free_port, stop
 
 _READY_SECONDS = 30.0
@@ -40,6 +40,7 @@ class Backend:
     """One process of tests/gateway/backend.py."""
 
     def __init__(self, folder: pathlib.Path, number: int) -> None:
+        self._image = folder / "image.binpb"
         self.name = f"backend-{number}"
         self.grpc_socket = folder / f"server-{number}.sock"
         self.edge_socket = folder / f"edge-{number}.sock"
@@ -48,7 +49,9 @@ class Backend:
     def start(self) -> None:
         """Start the process; :meth:`wait_ready` waits until it serves."""
         command = [sys.executable, "-m", "tests.gateway.backend", self.name, str(self.grpc_socket), str(self.edge_socket)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self._image.write_bytes(fixture_image())
+        python_path = os.pathsep.join(path for path in sys.path if path)
+        environment = {**os.environ, "PYTHONPATH": python_path, IMAGE_VARIABLE: str(self._image)}
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, preexec_fn=die_with_parent
         )

@@ -1,4 +1,4 @@
-"""The event log and the fan-out on a real database: order, gaps, duplicates, and readers that come back at any cursor."""
+"""The event log and the fan-out on a real database: order, gaps, duplicates, readers that come back."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ async def append(where: Process, stream_id: uuid.UUID, *new: NewEvent, generatio
 async def test_append_numbers_from_one_and_ids_grow_with_the_numbers(yard: Process) -> None:
     """Sequences have no gap, and ids order as they do, also within one millisecond."""
     stream_id = await new_stream(yard)
-    records = [record for _ in range(50) for record in await append(yard, stream_id, NewEvent("a", {}), NewEvent("b", {}))]
+    records = [
+        record for _ in range(50) for record in await append(yard, stream_id, NewEvent("a", {}), NewEvent("b", {}))
+    ]
     assert [record.seq for record in records] == list(range(1, 101))
     ids = [record.id for record in records if record.id]
     assert ids == sorted(ids) and len(set(ids)) == 100

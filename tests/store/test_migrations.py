@@ -22,7 +22,9 @@ async def test_migrate_applies_each_file_once_when_processes_start_together(empt
     assert await migrate.migrate(empty_database_url) == []
 
 
-async def test_migrate_refuses_a_file_that_changed_after_it_was_applied(empty_database_url: str, tmp_path: pathlib.Path) -> None:
+async def test_migrate_refuses_a_file_that_changed_after_it_was_applied(
+    empty_database_url: str, tmp_path: pathlib.Path
+) -> None:
     """An applied migration is history."""
     file = tmp_path / "0001_first.sql"
     file.write_text("CREATE TABLE a (id integer)")

@@ -15,12 +15,17 @@ GOLDEN = pathlib.Path(migrate.__file__).parents[1] / "schema.sql"
 
 def dump(url: str) -> str:
     """Return the schema without owners, comments and session settings."""
-    command = [_BIN / "pg_dump", "--schema-only", "--no-owner", "--no-privileges", "--no-comments", url]
+    command: list[str | pathlib.Path] = [
+        _BIN / "pg_dump",
+        "--schema-only",
+        "--no-owner",
+        "--no-privileges",
+        "--no-comments",
+        url,
+    ]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     lines = [
-        line
-        for line in text.splitlines()
-        if line and not re.match(r"--|SET |SELECT pg_catalog|\\(un)?restrict", line)
+        line for line in text.splitlines() if line and not re.match(r"--|SET |SELECT pg_catalog|\\(un)?restrict", line)
     ]
     return "\n".join(lines).replace(";\n", ";\n\n") + "\n"
 

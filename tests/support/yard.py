@@ -78,10 +78,10 @@ class Yard:
 
     def logs(self) -> str:
         """Return the last lines of every log, for a failure's message."""
-        found = []
-        for path in sorted(self.data.glob("log/*.log")):
-            found.append(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-30:]))
-        return "\n".join(found)
+        return "\n".join(
+            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-30:])
+            for path in sorted(self.data.glob("log/*.log"))
+        )
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import pathlib
 import uuid
@@ -26,7 +27,7 @@ def test_new_ids_are_uuid7_and_strictly_grow() -> None:
     """Ids of one process order as they were made, also within a millisecond."""
     ids = [new_id() for _ in range(20_000)]
     assert all(value.version == 7 and value.variant == uuid.RFC_4122 for value in ids)
-    assert all(a < b for a, b in zip(ids, ids[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(ids))
 
 
 def test_every_reason_of_the_public_enum_has_a_code_and_a_status() -> None:
@@ -41,7 +42,11 @@ def test_every_failure_has_a_reason_of_the_enum(failure: type[errors.Failure]) -
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
@@ -57,7 +62,8 @@ def test_canonical_text_reads_back_as_the_same_value(value: object) -> None:
 
 def test_canonical_prints_whole_doubles_without_fraction() -> None:
     """What came through a Struct prints as it was written."""
-    assert canonical.text(canonical.integral({"n": 3.0, "x": [1.5, -0.0, 2.0**53]})) == '{"n":3,"x":[1.5,0,9007199254740992.0]}'
+    text = canonical.text(canonical.integral({"n": 3.0, "x": [1.5, -0.0, 2.0**53]}))
+    assert text == '{"n":3,"x":[1.5,0,9007199254740992.0]}'
 
 
 def test_page_token_reads_back_and_refuses_anything_else() -> None:
@@ -71,7 +77,7 @@ def test_page_token_reads_back_and_refuses_anything_else() -> None:
 
 @pytest.mark.parametrize("shape", [options_pb2.ERROR_SHAPE_FLAT, options_pb2.ERROR_SHAPE_NESTED])
 @given(text=st.text(max_size=5000), details=st.lists(st.text(max_size=500), max_size=60))
-def test_http_error_body_always_fits_into_a_header(shape: options_pb2.ErrorShape, text: str, details: list[str]) -> None:
+def test_http_error_body_fits_into_a_header(shape: options_pb2.ErrorShape, text: str, details: list[str]) -> None:
     """Whatever the text, the body is ASCII JSON of bounded length with reason and status."""
     body = status.http_body(errors.NotFound(text, details=details), shape)
     assert body.isascii() and len(body) <= status.MAX_BODY

@@ -97,8 +97,9 @@ def test_history_puts_a_message_where_its_turn_starts_and_leaves_later_ones_out(
     """A message sent while a turn ran comes after that turn's answer; one that no turn has taken is not there."""
     first, second = Turn("a"), Turn("b")
     log = records(
-        user("a", "one"), *first.start(), user("b", "two"), *first.reply(1, "answer one"), *second.start(), user("c", "x")
-    )
+        user("a", "one"), *first.start(), user("b", "two"), *first.reply(1, "answer one"), *second.start(),
+        user("c", "x"),
+    )  # fmt: skip
     assert said(logic.history(log)) == [("user", "one"), ("assistant", "answer one"), ("user", "two")]
 
 

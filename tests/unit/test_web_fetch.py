@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
-from codeyard_server.capabilities.builtin.web_fetch import convert, cut, decode, squeeze_blank_lines, web_fetch
+from codeyard_server.adapters.html_converter import ConverterLimits, ProcessHtmlConverter
+from codeyard_server.capabilities.builtin.web_fetch import cut, decode, squeeze_blank_lines, web_fetch
 from codeyard_server.capabilities.ports import ToolError, WebDocument
 
 PAGE = """<!doctype html><html><head><title>T</title><style>p {color: red}</style></head><body>
@@ -39,7 +40,7 @@ class Shelf:
 
 async def fetched(shelf: Shelf, **arguments: Any) -> Any:
     """Run the tool."""
-    return await web_fetch(shelf, {"url": "https://example.com/page", **arguments})
+    return await web_fetch(shelf, ProcessHtmlConverter(), {"url": "https://example.com/page", **arguments})
 
 
 async def test_result_has_the_page_as_it_is_when_no_conversion_is_asked_for() -> None:
@@ -113,15 +114,24 @@ async def test_result_is_cut_when_the_text_is_too_long() -> None:
     assert result["content"] == "é" * 50_000
 
 
-async def test_result_is_an_error_when_the_converter_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a page does to the converter, the model gets a text it can act on."""
-
-    def explode(_html: str, _output: str) -> str:
-        raise RuntimeError("internal")
-
-    monkeypatch.setattr("codeyard_server.capabilities.builtin.web_fetch.convert", explode)
+async def test_result_is_an_error_when_the_page_would_take_gigabytes() -> None:
+    """A page that is made to grow without bound ends its converter; the model gets a text it can act on."""
+    page = "<blockquote>" * 120 + "<pre>" + "x\n" * 500_000
     with pytest.raises(ToolError, match="cannot be converted"):
-        await fetched(Shelf(b"<p>x"), as_text=True)
+        await fetched(Shelf(page.encode()), as_markdown=True)
+
+
+async def test_convert_fails_when_it_takes_too_long() -> None:
+    """At the time limit the converter is ended."""
+    converter = ProcessHtmlConverter(ConverterLimits(seconds=0.001))
+    with pytest.raises(ToolError, match="cannot be converted"):
+        await converter.convert("<p>x", "text")
+
+
+async def test_convert_returns_the_beginning_when_the_result_is_too_long() -> None:
+    """A cut falls between characters."""
+    converter = ProcessHtmlConverter(ConverterLimits(output_bytes=5))
+    assert await converter.convert("<p>éééé</p>", "text") == "éé"
 
 
 @pytest.mark.parametrize("output", ["markdown", "text"])
@@ -130,9 +140,11 @@ async def test_result_is_an_error_when_the_converter_fails(monkeypatch: pytest.M
     ["<div>" * 50_000, "<b>" * 50_000, "<table><tr><td>" * 10_000, "<" * 500_000, "&" * 500_000, "<!--" * 100_000],
     ids=["div", "b", "table", "angle", "ampersand", "comment"],
 )
-def test_convert_survives_a_page_that_is_meant_to_break_it(html: str, output: Literal["markdown", "text"]) -> None:
-    """Deep nesting and broken mark-up neither crash the process nor raise."""
-    assert isinstance(convert(html, output), str)
+async def test_convert_survives_a_page_that_is_meant_to_break_it(
+    html: str, output: Literal["markdown", "text"]
+) -> None:
+    """Deep nesting and broken mark-up are converted to something that is no longer than the page."""
+    assert len(await ProcessHtmlConverter().convert(html, output)) <= len(html) + 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +164,7 @@ def test_convert_survives_a_page_that_is_meant_to_break_it(html: str, output: Li
     ],
 )
 def test_decode_follows_mark_header_and_declaration(body: bytes, content_type: str, text: str) -> None:
-    """A byte order mark counts most, then the header, then the page itself, then UTF-8; codecs that are no charsets do not."""
+    """A byte order mark counts most, then the header, then the page itself, then UTF-8; odd codecs never do."""
     assert decode(body, content_type) == text
 
 

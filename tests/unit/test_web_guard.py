@@ -179,7 +179,9 @@ async def test_allow_list_admits_exactly_what_it_names(allowed: str, host: str, 
             await guard.addresses(host, port)
 
 
-@pytest.mark.parametrize("text", ["example.com", "example.com:", ":80", "a:0", "a:65536", "a:x", "*:80", "a*b:80", "a/b:80"])
+@pytest.mark.parametrize(
+    "text", ["example.com", "example.com:", ":80", "a:0", "a:65536", "a:x", "*:80", "a*b:80", "a/b:80"]
+)
 def test_allow_list_refuses_an_entry_that_is_not_host_and_port(text: str) -> None:
     """A mistake of the administrator stops the start instead of admitting something else."""
     with pytest.raises(ValueError, match="host:port"):

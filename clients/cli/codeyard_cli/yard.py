@@ -96,12 +96,12 @@ def _run(layout: Layout, host: str, port: int, processes: int, started: float, *
     from codeyard_server.supervisor.run import YardOptions, run_yard
 
     def say(line: str) -> None:
-        print(line, flush=True)
+        typer.echo(line, err=True)
 
     def show(text: str) -> None:
         # The summary holds the token, and a detached yard's output is a log file.
         if show_summary:
-            say(text)
+            typer.echo(text)
 
     asyncio.run(run_yard(YardOptions(layout, host, port, processes), say, show, started))
 
@@ -118,7 +118,7 @@ def _detach(layout: Layout, options: list[str]) -> None:
         sys.executable,
         "-P",
         "-m",
-        "codeyard_cli.main",
+        "codeyard_cli",
         "up",
         "--log-only",
         "--data",
@@ -138,7 +138,7 @@ def _detach(layout: Layout, options: list[str]) -> None:
             file.seek(shown)
             news = file.read()
         shown += len(news)
-        typer.echo(news.decode(errors="replace"), nl=False, err=ended not in (None, 0))
+        typer.echo(news.decode(errors="replace"), nl=False, err=True)
         if ended is not None:
             raise typer.Exit(ended)
         if status.state == "ready" and status.supervisor == process.pid:

@@ -100,7 +100,8 @@ def _manager(index: Index, api: Api, settings: GatewaySettings, files: GatewayFi
         # Resolves ".." and "%2e%2e" before anything is matched. "%2F" stays: inside an id it is data.
         "normalize_path": True,
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
-        "max_request_headers_kb": 60,
+        # Below what the servers take as metadata (grpc.max_metadata_size), so that too much is a 431 and not a 429.
+        "max_request_headers_kb": 32,
         "request_headers_timeout": "10s",
         "stream_idle_timeout": "300s",
         "delayed_close_timeout": "3s",
@@ -196,6 +197,7 @@ def _transcoder(index: Index, api: Api, settings: GatewaySettings, casing: Casin
         convert_grpc_status=True,
         # A query parameter would override the path parameter of its name: /sessions/mine?id=other.
         ignored_query_parameters=_ignored_query_names(index, api, casing),
+        ignore_unknown_query_parameters=True,
         # The same for a body member; only the names of guarded path parameters can collide.
         request_validation_options={"reject_binding_body_field_collisions": True},
         query_param_unescape_plus=True,

@@ -30,6 +30,9 @@ _REPLIES = {
 _RENUMBERED = {403: 404}
 """Envoy says 403 to an upgrade where it expects none; to the caller no such route exists."""
 
+_REQUEST_ID = {"header": {"key": "x-request-id", "value": "%UNIQUE_ID%"}, "append_action": "ADD_IF_ABSENT"}
+"""A request that cannot even be parsed has no id; the id of any other replaces this one."""
+
 
 def local_replies() -> dict[str, Any]:
     """Return the local_reply_config of the connection manager."""
@@ -60,10 +63,8 @@ def _mapper(status: int, shape: ErrorShape | None, code: str, text: str) -> dict
     }
     if shape is not None:
         match = {"and_filter": {"filters": [match, _family(shape)]}}
-    mapper: dict[str, Any] = {
-        "filter": match,
-        "body_format_override": _format(_body(shape or ErrorShape.FLAT, code, text)),
-    }
+    body = _body(shape or ErrorShape.FLAT, code, text)
+    mapper: dict[str, Any] = {"filter": match, "headers_to_add": [_REQUEST_ID], "body_format_override": _format(body)}
     if status in _RENUMBERED:
         mapper["status_code"] = _RENUMBERED[status]
     return mapper

@@ -24,7 +24,9 @@ async def touch_key(tx: Transaction, scope: Scope, key_id: uuid.UUID) -> None:
     await tx.execute(sql.touch_key, key_id)
 
 
-async def upsert_user(tx: Transaction, scope: Scope, user_id: uuid.UUID, email: str, name: str, roles: Sequence[str]) -> uuid.UUID:
+async def upsert_user(
+    tx: Transaction, scope: Scope, user_id: uuid.UUID, email: str, name: str, roles: Sequence[str]
+) -> uuid.UUID:
     """Create a user or give an existing one the roles; return his id."""
     return uuid.UUID(str(await tx.value(sql.upsert_user, user_id, email, name, list(roles))))
 

@@ -1,9 +1,13 @@
 """Drives Anthropic's messages API and servers that speak it.
 
-Implements :class:`codeyard_server.models.ports.ModelDriver` over the vendor's SDK. Two rules of the API shape the code:
-the roles alternate, so neighbours of one role become one message and tool results are blocks of a user message; and a
-model that thinks wants its signed thoughts back with the results of the tools it called. The history does not hold
-them, so the model thinks at the start of a turn and not between its tool calls.
+Implements :class:`codeyard_server.models.ports.ModelDriver` over the vendor's SDK. Three rules of the API shape the code:
+
+* The roles alternate, so neighbours of one role become one message, and tool results are blocks of a user message.
+* The SDK speaks a newer version of the API than compatible servers; the one before is asked for, which also still takes
+  a temperature.
+* Models up to 4.5 think within a budget of tokens, and want their signed thoughts back with the results of the tools
+  they called. The history does not hold those, so they think at the start of a turn and not between tool calls. Models
+  since 4.6 judge for themselves by the effort, and do without.
 """
 
 from __future__ import annotations
@@ -33,9 +37,13 @@ from codeyard_server.models.ports import (
     Usage,
 )
 
+API_VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 4096
 THINKING_BUDGETS = {"low": 1024, "medium": 4096, "high": 16384, "xhigh": 32768}
 """Tokens of thought per reasoning effort; the other efforts do not think."""
+
+_VERSION = re.compile(r"claude-(?:[a-z]+-)?(?P<major>\d{1,2})(?:-(?P<minor>\d{1,2}))?(?!\d)")
+_FIRST_ADAPTIVE = (4, 6)
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -77,29 +85,41 @@ class AnthropicDriver:
             http_client=http,
             open_telemetry=False,
         )
-        # Compatible servers look for the key in one of two headers; the vendor's own wants one only. What the SDK read
-        # from the environment is taken back: an account's headers have no business at another provider.
-        self._client._custom_headers = {} if model_http.is_anthropic(endpoint) else {"X-Api-Key": self._key}
+        # This takes back what the SDK read from the environment: an account's headers have no business at another
+        # provider. Compatible servers look for the key in one of two headers; the vendor's own need not get both.
+        self._client._custom_headers = {"anthropic-version": API_VERSION}
+        if not model_http.is_anthropic(endpoint):
+            self._client._custom_headers["X-Api-Key"] = self._key
         # Loads the modules of this API now: the first call would stop the event loop for their import.
         self._create = cast(Callable[..., Awaitable[_Stream]], self._client.messages.create)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextDelta | Reply]:
         """Stream one reply; see ModelDriver.generate."""
         reader = _Reader()
-        try:
-            async with await self._create(**_parameters(request)) as stream:
+        async with await self._open(request) as stream:
+            try:
                 async for event in stream:
                     if piece := reader.take(event):
                         yield TextDelta(piece)
-            complete = reader.reply.build()
-        except Exception as error:  # noqa: BLE001 - the SDK raises whatever the vendor's bytes make it raise
-            # Without the context: its requests hold the key and its texts repeat what the vendor was sent.
-            raise model_error(error, vendor="Anthropic", secret=self._key) from None
+                complete = reader.reply.build()
+            except Exception as error:  # noqa: BLE001 - the SDK raises whatever the vendor's bytes make it raise
+                raise self._failure(error) from None
         yield complete
 
     async def aclose(self) -> None:
         """Close the HTTP client; calls that run are aborted."""
         await self._client.close()
+
+    async def _open(self, request: GenerationRequest) -> _Stream:
+        parameters = _parameters(request)
+        try:
+            return await self._create(**parameters)
+        except (anthropic.AnthropicError, httpx2.HTTPError) as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> ModelError:
+        """Return what to raise in place of an error, without it as context: its request holds the key."""
+        return model_error(error, vendor="Anthropic", secret=self._key)
 
 
 class _Reader:
@@ -158,13 +178,14 @@ def _parameters(request: GenerationRequest) -> dict[str, Any]:
     optional: dict[str, Any] = {
         "system": request.system or None,
         "tools": [_tool(tool) for tool in request.tools] or None,
-        "temperature": request.temperature,
     }
     if budget:
         if max_tokens <= budget:
             max_tokens += budget
-        # A thinking model takes no temperature.
-        optional |= {"thinking": {"type": "enabled", "budget_tokens": budget}, "temperature": None}
+        optional |= _thinking(request, budget)
+    elif request.temperature is not None:
+        # A model that thinks takes none. The SDK has no parameter for it, because the newest version of the API has not.
+        optional["extra_body"] = {"temperature": request.temperature}
     return {
         "model": request.model,
         "messages": _messages(request.messages),
@@ -175,11 +196,23 @@ def _parameters(request: GenerationRequest) -> dict[str, Any]:
 
 
 def _thinking_budget(request: GenerationRequest) -> int:
-    """Return the tokens to think; 0 also where the last message of the model called tools: its thoughts are missing."""
+    """Return the tokens to leave for thoughts; 0 when the model is not to think or could not."""
     last = next((message for message in reversed(request.messages) if message.role == "assistant"), None)
-    if last is not None and last.tool_calls:
+    if last is not None and last.tool_calls and not _is_adaptive(request.model):
         return 0
     return THINKING_BUDGETS.get(request.reasoning_effort or "", 0)
+
+
+def _thinking(request: GenerationRequest, budget: int) -> dict[str, Any]:
+    if _is_adaptive(request.model):
+        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": request.reasoning_effort}}
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+
+
+def _is_adaptive(model: str) -> bool:
+    """Whether the model takes an effort in place of a budget; names without a version do not tell, and take a budget."""
+    version = _VERSION.search(model)
+    return version is not None and (int(version["major"]), int(version["minor"] or 0)) >= _FIRST_ADAPTIVE
 
 
 def _messages(history: Iterable[ChatMessage]) -> list[dict[str, Any]]:

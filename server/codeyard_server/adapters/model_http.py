@@ -15,6 +15,7 @@ AZURE_API_VERSION = "2024-10-21"
 _DEFAULT_OPENAI_URLS = {"openai": "https://api.openai.com/v1", "ollama": "http://127.0.0.1:11434/v1"}
 _DEFAULT_ANTHROPIC_URL = "https://api.anthropic.com"
 _CONNECT_SECONDS = 10.0
+_MAX_PORT = 65535
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def _parsed(base_url: str) -> tuple[httpx2.URL, str]:
         url = httpx2.URL(base_url.strip())
     except httpx2.InvalidURL as error:
         raise ModelError("The provider's base URL is not a URL", retryable=False) from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 1) > _MAX_PORT:
         raise ModelError("The provider's base URL is not an http or https address", retryable=False)
     if url.userinfo:
         raise ModelError("The provider's base URL holds credentials; the key has a field of its own", retryable=False)

@@ -72,20 +72,30 @@ class OpenAIDriver:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextDelta | Reply]:
         """Stream one reply; see ModelDriver.generate."""
         reply = ReplyBuilder()
-        try:
-            async with await self._create(**self._parameters(request)) as stream:
+        async with await self._open(request) as stream:
+            try:
                 async for chunk in stream:
                     if piece := _take(chunk, reply):
                         yield TextDelta(piece)
-            complete = reply.build()
-        except Exception as error:  # noqa: BLE001 - the SDK raises whatever the vendor's bytes make it raise
-            # Without the context: its requests hold the key and its texts repeat what the vendor was sent.
-            raise model_error(error, vendor=self._vendor, secret=self._key) from None
+                complete = reply.build()
+            except Exception as error:  # noqa: BLE001 - the SDK raises whatever the vendor's bytes make it raise
+                raise self._failure(error) from None
         yield complete
 
     async def aclose(self) -> None:
         """Close the HTTP client; calls that run are aborted."""
         await self._client.close()
+
+    async def _open(self, request: GenerationRequest) -> _Stream:
+        parameters = self._parameters(request)
+        try:
+            return await self._create(**parameters)
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> ModelError:
+        """Return what to raise in place of an error, without it as context: its request holds the key."""
+        return model_error(error, vendor=self._vendor, secret=self._key)
 
     def _parameters(self, request: GenerationRequest) -> dict[str, Any]:
         optional: dict[str, Any] = {

@@ -6,8 +6,8 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 
-# RE2 matches in time linear in the text, so that no pattern of a model can hold up the process, which Python's own engine
-# cannot promise; it is also the syntax of most code search. Ignored: it has no types.
+# RE2 matches in time linear in the text, so that no pattern of a model can hold up the process, which Python's own
+# engine cannot promise; it is also the syntax of most code search. Ignored: it has no types.
 import re2  # type: ignore[import-untyped]
 
 from codeyard_server.capabilities.ports import GrepMatch, ToolError
@@ -123,8 +123,8 @@ def search(pattern: re2._Regexp, files: Iterable[tuple[str, bytes]], room: int, 
         for number, line in enumerate(content.split(b"\n"), start=1):
             if number % 1024 == 1 and time.monotonic() > deadline:
                 raise ToolError("The search takes too long; narrow it down with path_pattern")
-            if pattern.search(line) is not None:
-                text = line.decode().removesuffix("\r")
+            if pattern.search(line.removesuffix(b"\r")) is not None:
+                text = line.removesuffix(b"\r").decode()
                 found.append(GrepMatch(path, number, text[:MAX_LINE_CHARACTERS]))
                 if len(found) >= room:
                     return found

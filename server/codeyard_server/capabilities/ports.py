@@ -130,6 +130,18 @@ class WebFetcher(Protocol):
         ...
 
 
+class HtmlConverter(Protocol):
+    """Turns HTML pages of whatever origin into something a model can read."""
+
+    async def convert(self, html: str, output: Literal["markdown", "text"]) -> str:
+        """Return a page as Markdown or as plain text; a very long one may be cut.
+
+        Raises:
+            ToolError: the page cannot be converted.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class McpServer:
     """An MCP server and how it is reached: by ``url`` (streamable HTTP) or by ``command`` (stdio)."""

@@ -90,7 +90,7 @@ class Bus:
         def listener(_connection: Any, _pid: int, _channel: str, payload: object) -> None:
             try:
                 receive(str(payload))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - one bad notification must not end the connection
                 log.warning("bus.bad_payload", error=repr(error))
 
         return listener

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def integral(value: Any) -> Any:
-    """Return value with every float that is a whole number below 2^53 as an int (protobuf's Struct knows only doubles)."""
+    """Return value with whole floats below 2^53 as ints: a protobuf Struct knows only doubles."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Postgres: one pool per process, transactions that run callbacks after their commit, driver errors turned into failures."""
+"""Postgres: one pool per process, transactions with callbacks after their commit, driver errors as failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DOWN = (
 
 
 class Transaction:
-    """An open transaction. Statements go through it; ``after_commit`` collects what must only happen when it has held."""
+    """An open transaction; ``after_commit`` collects what must happen only when it has held."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

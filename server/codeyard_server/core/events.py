@@ -1,9 +1,9 @@
 """The event log: append-only streams in Postgres.
 
-A stream is a row that hands out sequence numbers; an event is immutable. Numbers are given under the lock of the stream's
-row, so within a stream events become visible in their order, and there is no gap: an append that fails gives its numbers
-back with the transaction. Event ids are UUIDv7 made of the greatest millisecond the stream has seen and the sequence
-number, so they grow strictly with it.
+A stream is a row that hands out sequence numbers; an event is immutable. Numbers are given under the lock of the
+stream's row, so within a stream events become visible in their order, and there is no gap: an append that fails gives
+its numbers back with the transaction. Event ids are UUIDv7 made of the greatest millisecond the stream has seen and
+the sequence number, so they grow strictly with it.
 """
 
 from __future__ import annotations

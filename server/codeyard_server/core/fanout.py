@@ -1,13 +1,13 @@
 """Fan-out: from a commit in one process to the subscribers of a stream in all of them.
 
-The log in Postgres is the truth; everything here only makes it fast. Each stream with a subscriber in this process has a
-:class:`Channel`: a short ring of its newest events, shared by all subscribers. A subscriber reads the log after its
-cursor, then takes from the ring; one that falls off the end of the ring, or finds a gap, reads the log again. Nobody has
-a queue of his own, so a slow reader costs nothing and delays no one.
+The log in Postgres is the truth; everything here only makes it fast. Each stream with a subscriber in this process
+has a :class:`Channel`: a short ring of its newest events, shared by all subscribers. A subscriber reads the log after
+its cursor, then takes from the ring; one that falls off the end of the ring, or finds a gap, reads the log again.
+Nobody has a queue of his own, so a slow reader costs nothing and delays no one.
 
-Between processes go hints ("stream S is now at n"), sent over NOTIFY off the write path: the first at once, then merged
-for 10 ms. A lost hint is harmless: the heads of subscribed streams are polled every 500 ms, and after each reconnect.
-Live-only events (token deltas) travel in the notification itself and may be lost.
+Between processes go hints ("stream S is now at n"), sent over NOTIFY off the write path: the first at once, then
+merged for 10 ms. A lost hint is harmless: the heads of subscribed streams are polled every 500 ms, and after each
+reconnect. Live-only events (token deltas) travel in the notification itself and may be lost.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import collections
 import datetime
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from codeyard_server.core.record import Record
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 CHANNEL = "codeyard_events"
 MERGE_SECONDS = 0.010
@@ -51,7 +53,7 @@ class Reader(Protocol):
 class Channel:
     """The newest events of one stream, for its subscribers in this process."""
 
-    __slots__ = ("stream_id", "head", "hinted", "closed", "first", "_ring", "_bytes", "_waiters", "subscribers")
+    __slots__ = ("_bytes", "_ring", "_waiters", "closed", "first", "head", "hinted", "stream_id", "subscribers")
 
     def __init__(self, stream_id: uuid.UUID) -> None:
         self.stream_id = stream_id
@@ -261,40 +263,26 @@ class FanOut:
         self._poll_now.set()
 
     async def run_sender(self, send: Callable[[list[str]], Awaitable[None]]) -> None:
-        """Send hints until cancelled: the first at once, then merged. Failures are logged; the poll makes up for them."""
+        """Send hints until cancelled: the first at once, then merged. The poll makes up for failures."""
         while True:
             await self._outgoing.wait()
             self._outgoing.clear()
             payloads = self._drain()
             try:
                 await send(payloads)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a lost hint is harmless, an ended sender is not
                 log.warning("fanout.send_failed", error=repr(error), payloads=len(payloads))
             await asyncio.sleep(MERGE_SECONDS)
 
     def _drain(self) -> list[str]:
-        messages: list[dict[str, Any]] = []
         live, self._live = self._live, []
-        batch: list[dict[str, Any]] = []
-        size = 0
-        for item in live:
-            length = len(json.dumps(item))
-            if batch and size + length > _PAYLOAD_BYTES:
-                messages.append({"l": batch})
-                batch, size = [], 0
-            batch.append(item)
-            size += length
-        if batch:
-            messages.append({"l": batch})
+        messages: list[dict[str, Any]] = [{"l": part} for part in _by_size(live)]
         hints, self._hints = list(self._hints.items()), {}
-        for start in range(0, len(hints), _HINTS_PER_PAYLOAD):
-            messages.append({"h": {key.hex: seq for key, seq in hints[start : start + _HINTS_PER_PAYLOAD]}})
+        messages += [{"h": {key.hex: seq for key, seq in part}} for part in _parts(hints)]
         closed, self._closed = list(self._closed), set()
-        for start in range(0, len(closed), _HINTS_PER_PAYLOAD):
-            messages.append({"c": [key.hex for key in closed[start : start + _HINTS_PER_PAYLOAD]]})
+        messages += [{"c": [key.hex for key in part]} for part in _parts(closed)]
         signals, self._signals = list(self._signals), set()
-        for start in range(0, len(signals), _HINTS_PER_PAYLOAD):
-            messages.append({"g": signals[start : start + _HINTS_PER_PAYLOAD]})
+        messages += [{"g": part} for part in _parts(signals)]
         return [json.dumps({"o": self.origin, **message}, separators=(",", ":")) for message in messages]
 
     # Reading on
@@ -314,9 +302,9 @@ class FanOut:
                 continue
             try:
                 records = await reader.read_many([(channel.stream_id, channel.head or 0) for channel in channels])
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the poll marks them again
                 log.warning("fanout.read_failed", error=repr(error))
-                continue  # the poll marks them again
+                continue
             found: dict[uuid.UUID, list[Record]] = collections.defaultdict(list)
             for record in records:
                 found[record.stream_id].append(record)
@@ -336,7 +324,7 @@ class FanOut:
             self._poll_now.clear()
             try:
                 await self._poll(reader)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it comes again in half a second
                 log.warning("fanout.poll_failed", error=repr(error))
 
     async def _poll(self, reader: Reader) -> None:
@@ -352,6 +340,25 @@ class FanOut:
             channel.hinted = max(channel.hinted, head)
             if channel.behind:
                 self._mark(channel)
+
+
+def _parts(items: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(items), _HINTS_PER_PAYLOAD):
+        yield items[start : start + _HINTS_PER_PAYLOAD]
+
+
+def _by_size(items: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    part: list[dict[str, Any]] = []
+    size = 0
+    for item in items:
+        length = len(json.dumps(item))
+        if part and size + length > _PAYLOAD_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += length
+    if part:
+        yield part
 
 
 def _live_record(item: dict[str, Any]) -> Record:

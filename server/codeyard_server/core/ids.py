@@ -1,4 +1,4 @@
-"""UUIDv7 identifiers (RFC 9562 §5.7): 48 bits of milliseconds, then bits that keep ids of one process strictly growing."""
+"""UUIDv7 identifiers (RFC 9562 §5.7) that strictly grow within a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def new_id() -> uuid.UUID:
     The 12 bits of rand_a and the first 6 of rand_b count within a millisecond (RFC 9562 §6.2, method 1), the rest is
     random. When the counter is used up or the clock steps back, the last millisecond is carried on.
     """
-    global _last_ms, _counter
+    global _last_ms, _counter  # noqa: PLW0603 - one clock for the whole process
     with _lock:
         now = time.time_ns() // 1_000_000
         if now > _last_ms:

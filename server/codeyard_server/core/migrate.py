@@ -52,25 +52,30 @@ async def migrate(dsn: str, folder: pathlib.Path = FOLDER) -> list[str]:
             "CREATE TABLE IF NOT EXISTS schema_migrations ("
             "name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
-        recorded = {row["name"]: row["sha256"] for row in await connection.fetch("SELECT name, sha256 FROM schema_migrations")}
+        recorded = {
+            row["name"]: row["sha256"] for row in await connection.fetch("SELECT name, sha256 FROM schema_migrations")
+        }
         files = migrations(folder)
         if missing := recorded.keys() - {file.name for file in files}:
             raise MigrationError(f"applied but not in this version: {', '.join(sorted(missing))}")
-        return [file.name for file in files if await _apply(connection, file, recorded.get(file.name))]
+        return [
+            file.name
+            for file in files
+            if await _apply(connection, file.name, file.read_text(), recorded.get(file.name))
+        ]
     finally:
         await connection.close()
 
 
-async def _apply(connection: asyncpg.Connection[asyncpg.Record], file: pathlib.Path, recorded: str | None) -> bool:
-    text = file.read_text()
+async def _apply(connection: asyncpg.Connection[asyncpg.Record], name: str, text: str, recorded: str | None) -> bool:
     digest = hashlib.sha256(text.encode()).hexdigest()
     if recorded is not None:
         if recorded != digest:
-            raise MigrationError(f"{file.name} has changed since it was applied")
+            raise MigrationError(f"{name} has changed since it was applied")
         return False
     async with connection.transaction():
         await connection.execute(text)
-        await connection.execute("INSERT INTO schema_migrations (name, sha256) VALUES ($1, $2)", file.name, digest)
+        await connection.execute("INSERT INTO schema_migrations (name, sha256) VALUES ($1, $2)", name, digest)
     return True
 
 

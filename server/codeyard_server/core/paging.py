@@ -26,7 +26,10 @@ def decode(token: str) -> tuple[datetime.datetime, uuid.UUID]:
         InvalidArgument: it is not one of ours.
     """
     try:
-        moment, row_id = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        return datetime.datetime.fromisoformat(moment), uuid.UUID(row_id)
-    except (binascii.Error, ValueError, TypeError, AttributeError) as error:
+        text, row_id = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        moment = datetime.datetime.fromisoformat(text)
+        if moment.utcoffset() is None:
+            raise ValueError("a time without a zone")
+        return moment.astimezone(datetime.UTC), uuid.UUID(row_id)
+    except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise errors.InvalidArgument("page_token is not a token of this list") from error

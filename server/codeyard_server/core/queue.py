@@ -1,8 +1,8 @@
 """The job queue: PgQueuer over the pool, with the fan-out in the place of its table trigger.
 
-Jobs are enqueued in the transaction that makes them necessary. A worker's own bookkeeping (picked, heartbeat, done) runs
-with ``synchronous_commit = off``: what a crash of the database takes from it only makes a job run again, and every job
-must bear that.
+Jobs are enqueued in the transaction that makes them necessary. A worker's own bookkeeping (picked, heartbeat, done)
+runs with ``synchronous_commit = off``: what a crash of the database takes from it only makes a job run again, and
+every job must bear that.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Queue:
             while not self._stopping.is_set():
                 try:
                     await self._work(pool)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - whatever it was, the queue must go on
                     log.warning("queue.interrupted", error=repr(error))
                     await asyncio.sleep(_RESTART_SECONDS)
         finally:

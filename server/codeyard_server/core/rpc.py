@@ -1,8 +1,8 @@
 """How an RPC meets its handler: one wrapper around every method of every service.
 
 In this order: the body decodes (400), the caller is known (401), the bounds of the proto hold (400), a repeated
-Idempotency-Key gets its first answer, the handler runs, its failure becomes a status. A handler is a method of a servicer
-named after the RPC in snake_case: ``async def get_agent(self, request, call) -> Agent``.
+Idempotency-Key gets its first answer, the handler runs, its failure becomes a status. A handler is a method of a
+servicer named after the RPC in snake_case: ``async def get_agent(self, request, call) -> Agent``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, cast
 
 import grpc
-import protovalidate
 import structlog
 from codeyard.http.v1 import options_pb2
 from google.api import annotations_pb2, httpbody_pb2
@@ -23,6 +22,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from codeyard_server.core import errors, status, telemetry
+from codeyard_server.core.bounds import check_bounds
 from codeyard_server.core.call import Call
 from codeyard_server.core.caller import Authenticator
 from codeyard_server.core.idempotency import Idempotency
@@ -30,6 +30,9 @@ from codeyard_server.core.idempotency import Idempotency
 log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+_UPGRADE = ("x-http-code", "101")
+"""Initial metadata by which the WebSocket edge knows that a call is accepted; a failed one has none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Projection:
     typed: Callable[[Any], Sequence[Message]]
     http: Callable[[Any], bytes]
     content_type: str
+    documents: Callable[[Any], Sequence[bytes]] | None = None
+    """The answer as JSON documents, each one frame; for methods with a WebSocket."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,16 +105,7 @@ def check(request: Message | Malformed) -> None:
     """
     if isinstance(request, Malformed):
         raise errors.InvalidArgument("The request body cannot be decoded")
-    violations = protovalidate.collect_violations(request)
-    if not violations:
-        return
-    fields = []
-    for violation in violations[:20]:
-        field = violation.proto.field
-        path = ".".join(element.field_name for element in field.elements) if field else ""
-        fields.append({"field": path or "request", "message": violation.proto.message})
-    text = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:3])
-    raise errors.InvalidArgument(text, details=fields)
+    check_bounds(request)
 
 
 class Runtime:
@@ -143,7 +139,7 @@ class Runtime:
             if needs and projection is None:
                 raise TypeError(f"{descriptor.full_name}.{method.name} has no projection")
             handlers[method.name] = self._handler(method, info, implementation, projection)
-            if projection is not None and (info.rules.HasField("sse") or method.name in twins):
+            if projection is not None and needs:
                 handlers[method.name + "Http"] = self._twin(method, info, implementation, projection)
         generic = grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
         self._server.add_generic_rpc_handlers((generic,))
@@ -158,7 +154,7 @@ class Runtime:
         }
         if method.client_streaming and method.server_streaming:
             assert projection is not None
-            return grpc.stream_stream_rpc_method_handler(self._bidi(info, implementation, projection), **codec)
+            return grpc.stream_stream_rpc_method_handler(self._bidi(info, implementation, projection.typed), **codec)
         if method.server_streaming:
             typed = projection.typed if projection else lambda message: (message,)
             return grpc.unary_stream_rpc_method_handler(self._stream(info, implementation, typed), **codec)
@@ -176,6 +172,13 @@ class Runtime:
         def body(item: Any) -> httpbody_pb2.HttpBody:
             return httpbody_pb2.HttpBody(content_type=projection.content_type, data=projection.http(item))
 
+        if info.rules.websocket:
+            if (documents := projection.documents) is None:
+                raise TypeError(f"{info.path} has a WebSocket, but its projection makes no documents")
+            frames = _frames(documents)
+            return grpc.stream_stream_rpc_method_handler(
+                self._bidi(info, implementation, frames, opened=(_UPGRADE,)), **codec
+            )
         if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._stream(info, implementation, lambda item: (body(item),), http=True), **codec
@@ -190,7 +193,10 @@ class Runtime:
         return call
 
     def _unary(
-        self, info: Method, implementation: Callable[[Any, Call], Awaitable[Any]], answer: Callable[[Any], Message] | None
+        self,
+        info: Method,
+        implementation: Callable[[Any, Call], Awaitable[Any]],
+        answer: Callable[[Any], Message] | None,
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         extra: list[tuple[str, str]] = []
         if info.rules.success_status:
@@ -260,7 +266,9 @@ class Runtime:
         self,
         info: Method,
         implementation: Callable[[AsyncIterator[Any], Call], AsyncIterator[Any]],
-        projection: Projection,
+        project: Callable[[Any], Sequence[Message]],
+        *,
+        opened: Sequence[tuple[str, str]] = (),
     ) -> Callable[[AsyncIterator[Any], Context], Awaitable[None]]:
         async def checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             async for request in requests:
@@ -272,9 +280,14 @@ class Runtime:
             try:
                 call = await self._begin(info, context)
                 iterator = implementation(checked(requests), call)
+                accepted = False
                 try:
                     async for item in iterator:
-                        for message in projection.typed(item):
+                        if not accepted:
+                            # Also when the first item is empty: who opens a stream must not wait for an event to know.
+                            await context.send_initial_metadata((*opened, *call.headers))
+                            accepted = True
+                        for message in project(item):
                             await context.write(message)
                 finally:
                     await cast(Any, iterator).aclose()
@@ -284,6 +297,13 @@ class Runtime:
                 raise
 
         return handle
+
+
+def _frames(documents: Callable[[Any], Sequence[bytes]]) -> Callable[[Any], Sequence[Message]]:
+    def project(item: Any) -> Sequence[Message]:
+        return [httpbody_pb2.HttpBody(content_type="application/json", data=document) for document in documents(item)]
+
+    return project
 
 
 def _only(typed: Callable[[Any], Sequence[Message]]) -> Callable[[Any], Message]:

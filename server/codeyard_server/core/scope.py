@@ -1,4 +1,4 @@
-"""On whose behalf something happens: every store function takes a Scope, and the visibility predicate is in its query."""
+"""On whose behalf something happens. Every store function takes a Scope; what it may see is decided in the query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an exception to what goes over the wire: a gRPC status with details, and the finished HTTP body for the gateway."""
+"""From an exception to the wire: a gRPC status with details, and the finished HTTP body for the gateway."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def rpc_status(failure: errors.Failure) -> status_pb2.Status:
     return result
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], info: Method, error: BaseException, started: float) -> None:
+async def abort(
+    context: grpc.aio.ServicerContext[Any, Any], info: Method, error: BaseException, started: float
+) -> None:
     """End the call with the status of the error; raises what ends a call in grpc.aio.
 
     A cancelled call, and one that was aborted already, pass through.

@@ -40,7 +40,8 @@ class Subscriptions:
                     cursor = page[-1].seq
                     yield page
                 self._fanout.seed(channel, cursor)
-                async for batch, cursor in self._live(channel, position, cursor, heartbeat):
+                async for batch, reached in self._live(channel, position, cursor, heartbeat):
+                    cursor = reached
                     yield batch
                 if channel.closed:
                     return

@@ -24,7 +24,9 @@ RPC_SECONDS = prometheus_client.Histogram(
 )
 TURNS = prometheus_client.Counter("codeyard_turns_total", "Turns by how they ended.", ["outcome"])
 TURN_SECONDS = prometheus_client.Histogram("codeyard_turn_duration_seconds", "Seconds from a turn's start to its end.")
-MODEL_TOKENS = prometheus_client.Counter("codeyard_model_tokens_total", "Tokens by provider type and direction.", ["provider", "direction"])
+MODEL_TOKENS = prometheus_client.Counter(
+    "codeyard_model_tokens_total", "Tokens by provider type and direction.", ["provider", "direction"]
+)
 SUBSCRIBERS = prometheus_client.Gauge("codeyard_subscribers", "Open event streams of this process.")
 
 

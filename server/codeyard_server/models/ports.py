@@ -1,8 +1,8 @@
 """What the models domain asks of a driver: one streamed generation, in terms no vendor owns.
 
-A driver is an adapter (``adapters/openai_driver.py`` …). It turns a :class:`GenerationRequest` into the vendor's call and the
-vendor's stream into :class:`TextDelta` pieces followed by exactly one :class:`Reply`. It never retries: retries, their
-back-off and the concurrency limit belong to the turn loop, which must report each attempt.
+A driver is an adapter (``adapters/openai_driver.py`` …). It turns a :class:`GenerationRequest` into the vendor's call
+and the vendor's stream into :class:`TextDelta` pieces followed by exactly one :class:`Reply`. It never retries:
+retries, their back-off and the concurrency limit belong to the turn loop, which must report each attempt.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ RETURNING *
 DELETE FROM llm_models WHERE id = $1 RETURNING id
 
 -- name: model_exists
-SELECT true FROM llm_models WHERE id = $1
+-- The lock keeps it from being deleted before the transaction that is going to refer to it has ended.
+SELECT true FROM llm_models WHERE id = $1 FOR KEY SHARE
 
 -- name: resolve_model
 -- The first candidate that can be used, else the installation's default.

@@ -90,7 +90,6 @@ class ModelService:
         scope = call.require(Permission.MODEL_WRITE)
         draft = logic.draft_model(request, self._clock())
         async with self._database.transaction() as tx:
-            await store.get_provider(tx, scope, draft.provider_id)
             answer = await store.insert_model(tx, scope, draft)
             await call.remember(tx, answer)
         return answer

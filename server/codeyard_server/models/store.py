@@ -75,7 +75,9 @@ def model(row: asyncpg.Record) -> model_pb2.Model:
     return result
 
 
-async def insert_provider(tx: Transaction, scope: Scope, draft: ProviderDraft, sealed_key: bytes | None) -> asyncpg.Record:
+async def insert_provider(
+    tx: Transaction, scope: Scope, draft: ProviderDraft, sealed_key: bytes | None
+) -> asyncpg.Record:
     """Store a provider; a default one takes the default from the others."""
     if draft.is_default:
         await _move_default(tx, "provider", draft.id)
@@ -137,6 +139,7 @@ async def insert_model(tx: Transaction, scope: Scope, draft: ModelDraft) -> mode
     """Store a model; a default one takes the default from the others.
 
     Raises:
+        NotFound: there is no such provider.
         ModelExists: the provider has one of this name.
     """
     if draft.is_default:
@@ -156,6 +159,8 @@ async def insert_model(tx: Transaction, scope: Scope, draft: ModelDraft) -> mode
         )
     except asyncpg.UniqueViolationError as error:
         raise errors.ModelExists("The provider already has a model of this name") from error
+    except asyncpg.ForeignKeyViolationError as error:
+        raise errors.NotFound("Provider not found") from error
     return model(row)
 
 

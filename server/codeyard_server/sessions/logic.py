@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import uuid
@@ -14,6 +15,7 @@ from codeyard.sessions.v1 import session_service_pb2 as session_api
 from google.protobuf import json_format
 
 from codeyard_server.core import canonical, errors, paging
+from codeyard_server.core.bounds import check_bounds
 from codeyard_server.core.events import NewEvent
 from codeyard_server.core.ids import new_id
 
@@ -103,17 +105,18 @@ def draft_message(request: message_api.CreateMessageRequest, now: datetime.datet
         role = _ROLES[request.role or "user"]
         parts = _loose_content(request, role)
     _check_parts(parts, role)
+    controls = _json(request.controls) if request.HasField("controls") else None
     draft = MessageDraft(
         id=new_id(),
         role=role,
         content=parts,
         tool_call_id=request.tool_call_id if request.HasField("tool_call_id") else None,
-        controls=_json(request.controls) if request.HasField("controls") else None,
+        controls=controls,
         metadata=_json(request.metadata) if request.HasField("metadata") else None,
         tags=list(request.tags),
         now=now,
     )
-    refuse_nul([draft.content, draft.metadata, draft.tags, draft.tool_call_id])
+    refuse_nul([draft.content, draft.controls, draft.metadata, draft.tags, draft.tool_call_id])
     return draft
 
 
@@ -124,18 +127,27 @@ def _loose_content(request: message_api.CreateMessageRequest, role: str) -> list
     if isinstance(value, str):
         return [{"type": "text", "text": value}]
     if isinstance(value, dict):
-        if request.role == "tool_call":
-            return [{"type": "tool_call", **{key: value.get(key) for key in ("id", "name", "arguments")}}]
-        if role == "tool_result":
-            return [{"type": "text", "text": canonical.text(value)}]
         if isinstance(value.get("text"), str):
             return [{"type": "text", "text": value["text"]}]
-    if isinstance(value, list) and len(value) <= MAX_PARTS:
-        try:
-            return [part_value(json_format.ParseDict(item, message_pb2.ContentPart(), ignore_unknown_fields=True)) for item in value]
-        except (json_format.ParseError, AttributeError, TypeError) as error:
-            raise errors.InvalidArgument("content holds something that is no content part") from error
+        if request.role == "tool_call":
+            value = [{"arguments": {}, **value, "type": "tool_call"}]
+        elif role == "tool_result":
+            value = [{**value, "type": "tool_result", "tool_call_id": request.tool_call_id}]
+    if isinstance(value, list):
+        return _parts(value)
     raise errors.InvalidArgument("content must be text, an object with text, or an array of parts")
+
+
+def _parts(values: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return parts that came as free JSON, within the bounds that typed ones have."""
+    parsed = message_api.InputMessage()
+    try:
+        for value in values[: MAX_PARTS + 1]:
+            json_format.ParseDict(value, parsed.content.add(), ignore_unknown_fields=True)
+    except (json_format.ParseError, AttributeError, TypeError) as error:
+        raise errors.InvalidArgument("content holds something that is no content part") from error
+    check_bounds(parsed)
+    return [part_value(part) for part in parsed.content]
 
 
 def part_value(part: message_pb2.ContentPart) -> dict[str, Any]:
@@ -160,10 +172,23 @@ def _check_parts(parts: Sequence[dict[str, Any]], role: str) -> None:
             raise errors.InvalidArgument("A text part needs text")
         if kind == "image" and not ("url" in part) ^ ("base64" in part):
             raise errors.InvalidArgument("An image part needs either url or base64")
-        if kind == "image" and "base64" in part and not part.get("media_type", "").startswith("image/"):
-            raise errors.InvalidArgument("An image part with base64 needs a media_type such as image/png")
+        if kind == "image" and "base64" in part:
+            _check_image(part)
+        if kind == "tool_call" and not (part.get("id") and part.get("name") and isinstance(part.get("arguments"), dict)):
+            raise errors.InvalidArgument("A tool_call part needs id, name and an object of arguments")
+        if kind == "tool_result" and not part.get("tool_call_id"):
+            raise errors.InvalidArgument("A tool_result part needs tool_call_id")
     if role == "user" and all(part["type"] == "text" and not part["text"].strip() for part in parts):
         raise errors.InvalidArgument("A message must not be blank")
+
+
+def _check_image(part: dict[str, Any]) -> None:
+    if not part.get("media_type", "").startswith("image/"):
+        raise errors.InvalidArgument("An image part with base64 needs a media_type such as image/png")
+    try:
+        base64.b64decode(part["base64"], validate=True)
+    except ValueError as error:
+        raise errors.InvalidArgument("An image part's base64 is not base64") from error
 
 
 def refuse_nul(value: Any) -> None:

@@ -160,5 +160,10 @@ def json_list(records: Sequence[Record]) -> bytes:
     return b'{"items":' + items + b',"data":' + items + b',"total":' + str(len(records)).encode() + b"}"
 
 
-STREAM = Projection(typed=typed_events, http=frames, content_type="text/event-stream")
+def documents(batch: Sequence[Record] | None) -> Sequence[bytes]:
+    """Return a batch as the frames of a WebSocket, each the JSON of an event as in SSE; silence is nothing."""
+    return [event_json(record) for record in batch or ()]
+
+
+STREAM = Projection(typed=typed_events, http=frames, content_type="text/event-stream", documents=documents)
 LIST = Projection(typed=typed_list, http=json_list, content_type="application/json")

@@ -34,6 +34,13 @@ RETURNING id
 -- name: session_exists
 SELECT true FROM sessions WHERE id = $1 AND agent_id = $2
 
+-- name: lock_session
+-- The stream's row first, as everywhere: see turns/queries.sql.
+SELECT true
+FROM streams
+WHERE id = (SELECT id FROM sessions WHERE id = $1 AND agent_id = $2)
+FOR UPDATE
+
 -- name: message_asked
 UPDATE sessions SET asked_seq = $2, updated_at = $3 WHERE id = $1
 

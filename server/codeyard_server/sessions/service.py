@@ -18,7 +18,7 @@ from codeyard_server.core import errors, paging, telemetry
 from codeyard_server.core.call import Call
 from codeyard_server.core.clock import Clock
 from codeyard_server.core.database import Database, Transaction
-from codeyard_server.core.events import EventLog
+from codeyard_server.core.events import EventLog, StaleGeneration
 from codeyard_server.core.fanout import FanOut
 from codeyard_server.core.lists import Page, envelope
 from codeyard_server.core.permission import Permission
@@ -111,7 +111,7 @@ class SessionService:
         scope = call.require(Permission.SESSION_WRITE)
         agent_id, session_id = uuid.UUID(request.agent_id), uuid.UUID(request.session_id)
         async with self._database.transaction() as tx:
-            await store.require_session(tx, scope, agent_id, session_id)
+            await store.lock_session(tx, scope, agent_id, session_id)
             await self._turns.request_cancel(tx, scope, session_id)
             await store.delete_session(tx, scope, agent_id, session_id)
             tx.after_commit(lambda: self._fanout.publish_closed(session_id))
@@ -202,9 +202,16 @@ class MessageService:
     async def add(
         self, tx: Transaction, scope: Scope, agent_id: uuid.UUID, session_id: uuid.UUID, draft: logic.MessageDraft
     ) -> Record:
-        """Store a message, and the job that answers a user's."""
+        """Store a message, and the job that answers a user's.
+
+        Raises:
+            NotFound: the agent has no such session.
+        """
         await store.require_session(tx, scope, agent_id, session_id)
-        (record,) = await self._events.append(tx, session_id, [draft.event()])
+        try:
+            (record,) = await self._events.append(tx, session_id, [draft.event()])
+        except StaleGeneration as error:
+            raise errors.NotFound("Session not found") from error  # deleted since the line above
         if draft.starts_turn:
             await store.message_asked(tx, scope, session_id, record.seq, draft.now)
             await jobs.enqueue_turn(self._queue, tx, session_id)
@@ -243,9 +250,7 @@ class EventService:
         self._events = events
         self._subscriptions = subscriptions
 
-    async def subscribe(
-        self, request: event_service_pb2.SubscribeRequest, call: Call
-    ) -> AsyncIterator[EventBatch]:
+    async def subscribe(self, request: event_service_pb2.SubscribeRequest, call: Call) -> AsyncIterator[EventBatch]:
         scope = call.require(Permission.SESSION_READ)
         since = logic.cursor(call.metadata.get("last-event-id"), request.since_id)
         call.headers += [("cache-control", "no-cache"), ("x-accel-buffering", "no")]

@@ -42,10 +42,24 @@ def _found(row: asyncpg.Record | None) -> asyncpg.Record:
 
 
 async def insert_session(tx: Transaction, scope: Scope, draft: SessionDraft) -> pb.Session:
-    """Store a session; its stream must exist."""
-    row = await tx.row(
-        sql.insert_session, draft.id, draft.agent_id, scope.user_id, draft.title, draft.tags, draft.model_id, draft.now
-    )
+    """Store a session; its stream must exist.
+
+    Raises:
+        ModelUnknown: its model has been deleted meanwhile.
+    """
+    try:
+        row = await tx.row(
+            sql.insert_session,
+            draft.id,
+            draft.agent_id,
+            scope.user_id,
+            draft.title,
+            draft.tags,
+            draft.model_id,
+            draft.now,
+        )
+    except asyncpg.ForeignKeyViolationError as error:
+        raise errors.ModelUnknown("No model has this id") from error
     return session(_found(row))
 
 
@@ -65,6 +79,16 @@ async def require_session(tx: Transaction, scope: Scope, agent_id: uuid.UUID, se
         NotFound: it does not.
     """
     if await tx.value(sql.session_exists, session_id, agent_id) is None:
+        raise errors.NotFound("Session not found")
+
+
+async def lock_session(tx: Transaction, scope: Scope, agent_id: uuid.UUID, session_id: uuid.UUID) -> None:
+    """Lock a session of an agent, so that no turn of it starts or ends meanwhile.
+
+    Raises:
+        NotFound: there is none, or it is another agent's.
+    """
+    if await tx.value(sql.lock_session, session_id, agent_id) is None:
         raise errors.NotFound("Session not found")
 
 
@@ -125,7 +149,10 @@ async def conversation(
 ) -> list[Record]:
     """Return the events that hold messages, in order."""
     rows = await tx.fetch(sql.conversation, session_id, after, limit, offset)
-    return [Record(session_id, row["seq"], row["id"], row["type"], row["data"], row["created_at"], tags=row["tags"]) for row in rows]
+    return [
+        Record(session_id, row["seq"], row["id"], row["type"], row["data"], row["created_at"], tags=row["tags"])
+        for row in rows
+    ]
 
 
 async def conversation_size(tx: Transaction, scope: Scope, session_id: uuid.UUID) -> int:

@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,6 @@ ProcessState = Literal["starting", "running", "restarting", "stopping", "stopped
 # A `status` at the same moment holds the lock for microseconds: a start tries again before it believes in a rival.
 _LOCK_ATTEMPTS = 10
 _LOCK_PAUSE_SECONDS = 0.03
-_POLL_SECONDS = 0.05
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,13 +135,12 @@ def stop(layout: Layout, timeout_seconds: float = 60.0) -> bool:
     try:
         if _owner(layout) == owner:
             signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        # Readable once the process has ended, which is a moment after it let go of the folder.
+        ended, _, _ = select.select([descriptor], [], [], timeout_seconds)
     finally:
         os.close(descriptor)
-    deadline = time.monotonic() + timeout_seconds
-    while _owner(layout) == owner:
-        if time.monotonic() > deadline:
-            raise errors.YardError(f"the yard in {layout.data} (process {owner}) did not stop")
-        time.sleep(_POLL_SECONDS)
+    if not ended:
+        raise errors.YardError(f"the yard in {layout.data} (process {owner}) did not stop")
     return True
 
 

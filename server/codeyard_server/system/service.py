@@ -23,7 +23,13 @@ class SystemService:
     """Health and documentation; needs no credential."""
 
     def __init__(
-        self, database: Database, swagger_file: SwaggerFile, openapi: bytes, version: str, auth_mode: str, clock: Clock
+        self,
+        database: Database,
+        swagger_file: SwaggerFile,
+        openapi: Callable[[], bytes],
+        version: str,
+        auth_mode: str,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._swagger_file = swagger_file
@@ -47,7 +53,7 @@ class SystemService:
         )
 
     async def get_open_api(self, request: pb.GetOpenApiRequest, call: Call) -> HttpBody:
-        return HttpBody(content_type="application/json", data=self._openapi)
+        return HttpBody(content_type="application/json", data=await asyncio.to_thread(self._openapi))
 
     async def get_swagger_ui(self, request: pb.GetSwaggerUiRequest, call: Call) -> HttpBody:
         if call.metadata.get("x-envoy-original-path", "").partition("?")[0] == "/swagger-ui":

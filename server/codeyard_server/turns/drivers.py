@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol, cast
 from uuid import UUID
 
-
 from codeyard_server.models import ProviderKeys, ResolvedModel
 from codeyard_server.models.ports import ModelDriver, ModelError, ProviderConfig
 from codeyard_server.vault import SealedValueInvalid
-
 
 
 class Pool(Protocol):

@@ -32,7 +32,9 @@ _ATTEMPTS_PER_GENERATION = 16
 class Deltas:
     """Live pieces of one attempt, sent in batches. ``offset`` counts the code points sent before."""
 
-    def __init__(self, fanout: FanOut, session_id: uuid.UUID, turn_id: uuid.UUID, message_id: uuid.UUID, attempt: int) -> None:
+    def __init__(
+        self, fanout: FanOut, session_id: uuid.UUID, turn_id: uuid.UUID, message_id: uuid.UUID, attempt: int
+    ) -> None:
         self._fanout = fanout
         self._session_id = session_id
         self._turn_id = turn_id
@@ -160,7 +162,9 @@ def _span(model: ResolvedModel, request: GenerationRequest) -> Iterator[trace.Sp
         attributes["gen_ai.request.max_tokens"] = request.max_tokens
     if request.temperature is not None:
         attributes["gen_ai.request.temperature"] = request.temperature
-    with telemetry.tracer.start_as_current_span(f"chat {model.name}", kind=trace.SpanKind.CLIENT, attributes=attributes) as span:
+    with telemetry.tracer.start_as_current_span(
+        f"chat {model.name}", kind=trace.SpanKind.CLIENT, attributes=attributes
+    ) as span:
         yield span
 
 

@@ -52,7 +52,9 @@ def fold(records: Iterable[Record]) -> TurnState:
             state.phase, state.calls = "act", reply
         elif record.type == "tool.call_completed":
             data = json.loads(record.data)
-            place = next(i for i, call in enumerate(state.calls) if call.id == data["tool_call_id"] and i not in state.finished)
+            place = next(
+                i for i, call in enumerate(state.calls) if call.id == data["tool_call_id"] and i not in state.finished
+            )
             state.finished[place] = data["success"]
     return state
 
@@ -60,7 +62,9 @@ def fold(records: Iterable[Record]) -> TurnState:
 def tool_calls(content: Sequence[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
     """Return the tool calls among the parts of an agent's message."""
     return tuple(
-        ToolCall(part["id"], part["name"], part.get("arguments") or {}) for part in content if part["type"] == "tool_call"
+        ToolCall(part["id"], part["name"], part.get("arguments") or {})
+        for part in content
+        if part["type"] == "tool_call"
     )
 
 
@@ -101,8 +105,7 @@ def history(records: Iterable[Record]) -> tuple[ChatMessage, ...]:
 
 
 def _close(result: list[ChatMessage], open_calls: dict[str, None]) -> None:
-    for call_id in open_calls:
-        result.append(ChatMessage("tool", (Text(CANCELLED),), tool_call_id=call_id))
+    result += [ChatMessage("tool", (Text(CANCELLED),), tool_call_id=call_id) for call_id in open_calls]
     open_calls.clear()
 
 

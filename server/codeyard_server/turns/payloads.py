@@ -132,7 +132,9 @@ class TurnEvents:
             *(self._event("tool.call_started", step, {"tool_call": _call(call)}, i) for i, call in enumerate(calls)),
         ]
 
-    def tool_ended(self, iteration: int, place: int, call: ToolCall, status: str, answer: Any, error: str | None) -> NewEvent:
+    def tool_ended(
+        self, iteration: int, place: int, call: ToolCall, status: str, answer: Any, error: str | None
+    ) -> NewEvent:
         """A call has ended; ``answer`` is a JSON value, and left out when there is an error."""
         data: dict[str, Any] = {
             "tool_call_id": call.id,

@@ -1,14 +1,16 @@
 -- Locks are taken in one order everywhere: the stream's row, then the session's, then the turn's.
 
--- name: lock_session
-SELECT s.agent_id, s.owner_id, s.model_id, s.asked_seq, s.taken_seq, s.started_at, st.last_seq,
+-- name: lock_stream
+SELECT true FROM streams WHERE id = $1 FOR UPDATE
+
+-- name: locked_session
+-- A statement of its own, after lock_stream: one that waits for a lock sees the other tables as they were before it.
+SELECT s.agent_id, s.owner_id, s.model_id, s.asked_seq, s.taken_seq, s.started_at,
        t.id AS turn_id, t.started_at AS turn_started_at, t.cancel_requested,
        coalesce(t.lease_until > now(), false) AS leased
-FROM streams st
-JOIN sessions s ON s.id = st.id
+FROM sessions s
 LEFT JOIN turns t ON t.session_id = s.id AND t.state = 'running'
-WHERE st.id = $1
-FOR UPDATE OF st
+WHERE s.id = $1
 
 -- name: waiting_messages
 SELECT seq, data

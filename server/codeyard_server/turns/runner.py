@@ -42,7 +42,6 @@ SWEEP_LIMIT = 50
 WAITING_SECONDS = 2.0
 
 
-
 @dataclasses.dataclass(slots=True)
 class Turn:
     """A turn this process owns."""
@@ -134,7 +133,7 @@ class TurnRunner:
                     owned = await store.renew_leases(
                         tx, SYSTEM, self._owner, [turn.id for turn in held], self._settings.lease
                     )
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it is tried again, and the lease bears one failure
                 log.warning("turns.renew_failed", error=repr(error))
                 continue
             for turn in held:
@@ -152,7 +151,7 @@ class TurnRunner:
                     sessions = await store.abandoned_sessions(
                         tx, SYSTEM, limit=SWEEP_LIMIT, waiting_seconds=WAITING_SECONDS
                     )
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it comes again
                 log.warning("turns.sweep_failed", error=repr(error))
                 continue
             for session_id in sessions:
@@ -163,7 +162,7 @@ class TurnRunner:
     async def _run_swept(self, session_id: uuid.UUID) -> None:
         try:
             await self.run(session_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the next sweep finds the session again
             log.warning("turns.swept_failed", session_id=str(session_id), error=repr(error))
 
     async def close(self) -> None:
@@ -192,7 +191,7 @@ class TurnRunner:
     # Taking a turn
 
     async def _claim(self, session_id: uuid.UUID) -> Turn | None:
-        """Start a turn of the waiting messages, or take over one whose lease has run out; None when there is neither."""
+        """Start a turn of the waiting messages, or take over an abandoned one; None: there is neither."""
         async with self._database.transaction() as tx:
             session = await store.lock_session(tx, SYSTEM, session_id)
             if session is None or session.leased:
@@ -263,7 +262,8 @@ class TurnRunner:
         structlog.contextvars.bind_contextvars(turn_id=str(turn.id), session_id=str(turn.session_id))
         try:
             with telemetry.tracer.start_as_current_span(
-                "invoke_agent", attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.id": str(turn.agent_id)}
+                "invoke_agent",
+                attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.id": str(turn.agent_id)},
             ):
                 if turn.cancelled:
                     await self._fail(turn, "cancelled", "The turn was cancelled")
@@ -282,7 +282,7 @@ class TurnRunner:
             await self._fail(turn, "cancelled", "The turn was cancelled")
         except (StaleGeneration, DuplicateStep):
             turn.lost = True
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the turn must end
             await self._fault(turn, error)
 
     async def _fault(self, turn: Turn, error: Exception) -> None:
@@ -354,7 +354,9 @@ class TurnRunner:
             )
         replied = turn.events.replied(iteration, _named(setup.model), generation, setup.specs, effort, self._clock())
         if generation.reply is None:
-            text = "No model is configured" if setup.model is None else "The model could not be reached or gave no answer"
+            text = (
+                "No model is configured" if setup.model is None else "The model could not be reached or gave no answer"
+            )
             await self._end(turn, "failed", [*replied, *turn.events.failed(iteration, "llm_error", text)])
             return True
         calls = generation.reply.tool_calls
@@ -434,7 +436,7 @@ class TurnRunner:
             await self._end(turn, "cancelled" if code == "cancelled" else "failed", new)
         except (StaleGeneration, DuplicateStep):
             turn.lost = True
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the sweep takes the turn up again
             log.warning("turn.end_failed", error=repr(error))
             turn.lost = True
 

@@ -51,7 +51,9 @@ class WaitingMessage:
 
 async def lock_session(tx: Transaction, scope: Scope, session_id: uuid.UUID) -> LockedSession | None:
     """Lock the session's stream and return where it stands; None when it is gone."""
-    row = await tx.row(sql.lock_session, session_id)
+    if await tx.value(sql.lock_stream, session_id) is None:
+        return None
+    row = await tx.row(sql.locked_session, session_id)
     if row is None:
         return None
     return LockedSession(

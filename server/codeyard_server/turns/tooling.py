@@ -11,6 +11,7 @@ from codeyard_server.capabilities.ports import Tool, ToolContext
 from codeyard_server.core import canonical, telemetry
 from codeyard_server.models.ports import ToolCall
 
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
     """How a call ended: a status of ToolCallCompleted, and a JSON value or why there is none."""
@@ -27,7 +28,11 @@ async def run_call(tools: Mapping[str, Tool], call: ToolCall, context: ToolConte
         return Outcome("error", error=f"There is no tool {call.name!r}")
     if tool.policy == "requires_approval":
         return Outcome("error", error="This tool needs an approval, and nobody can give it here")
-    attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": call.name, "gen_ai.tool.call.id": call.id}
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": call.name,
+        "gen_ai.tool.call.id": call.id,
+    }
     with telemetry.tracer.start_as_current_span(f"execute_tool {call.name}", attributes=attributes):
         outcome = await execute(tool, call.arguments, context)
     if outcome.error is not None:

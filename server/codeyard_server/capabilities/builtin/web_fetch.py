@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
-
-import html_to_markdown
+from typing import Any
 
 from codeyard_server.capabilities.definition import Capability, FunctionTool, arguments_schema
-from codeyard_server.capabilities.ports import ToolContext, ToolError, WebDocument, WebFetcher
+from codeyard_server.capabilities.ports import HtmlConverter, ToolContext, WebDocument, WebFetcher
 
 MAX_CONTENT_BYTES = 100_000
 """Longest content of a result, in bytes of UTF-8."""
@@ -69,35 +66,22 @@ def is_html(text: str, content_type: str | None) -> bool:
     return text.lstrip()[:15].lower().startswith(("<!doctype html", "<html"))
 
 
-def convert(html: str, output: Literal["markdown", "text"]) -> str:
-    """Return an HTML page as Markdown or as plain text. Blocks for up to a second on the largest pages."""
-    options = html_to_markdown.ConversionOptions(
-        output_format="markdown" if output == "markdown" else "plain",
-        extract_metadata=False,
-        inline_data_media="alt_text_only",
-    )
-    return html_to_markdown.convert(html, options).content or ""
-
-
-async def _content(document: WebDocument, arguments: Mapping[str, Any]) -> tuple[str, str]:
+async def _content(converter: HtmlConverter, document: WebDocument, arguments: Mapping[str, Any]) -> tuple[str, str]:
     """Return the format and the text of a document that has a body."""
     text = decode(document.body or b"", document.content_type)
-    wanted = "markdown" if arguments.get("as_markdown") else "text" if arguments.get("as_text") else "raw"
-    if wanted != "raw" and is_html(text, document.content_type):
-        try:
-            # In a thread, because a page of 2 MiB takes long enough to delay every stream of the process.
-            text = await asyncio.to_thread(convert, text, "markdown" if wanted == "markdown" else "text")
-        except Exception as error:  # whatever a page makes the converter raise is the page's fault
-            raise ToolError("The page cannot be converted; fetch it without as_markdown and as_text") from error
-        return wanted, text
+    if is_html(text, document.content_type):
+        if arguments.get("as_markdown"):
+            return "markdown", await converter.convert(text, "markdown")
+        if arguments.get("as_text"):
+            return "text", await converter.convert(text, "text")
     return "raw", text
 
 
-async def web_fetch(fetcher: WebFetcher, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+async def web_fetch(fetcher: WebFetcher, converter: HtmlConverter, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the result of one call of the tool.
 
     Raises:
-        ToolError: the address cannot be fetched.
+        ToolError: the address cannot be fetched, or the page not be converted.
     """
     document = await fetcher.fetch(arguments["url"], method=arguments.get("method", "GET"))
     members = {
@@ -110,16 +94,16 @@ async def web_fetch(fetcher: WebFetcher, arguments: Mapping[str, Any]) -> Mappin
     result = {name: value for name, value in members.items() if value is not None}
     if document.body is None:
         return result | ({"filename": document.filename} if document.filename else {})
-    form, text = await _content(document, arguments)
+    form, text = await _content(converter, document, arguments)
     text, shortened = cut(squeeze_blank_lines(text))
     return result | {"format": form, "content": text, "truncated": document.truncated or shortened}
 
 
-def capability(fetcher: WebFetcher) -> Capability:
-    """Return the capability over this fetcher."""
+def capability(fetcher: WebFetcher, converter: HtmlConverter) -> Capability:
+    """Return the capability over what fetches and what converts."""
 
     async def handler(arguments: Mapping[str, Any], _context: ToolContext) -> Mapping[str, Any]:
-        return await web_fetch(fetcher, arguments)
+        return await web_fetch(fetcher, converter, arguments)
 
     tool = FunctionTool(
         name="web_fetch",
@@ -135,8 +119,8 @@ def capability(fetcher: WebFetcher) -> Capability:
             as_text={"type": "boolean", "description": "Convert an HTML page to plain text."},
         ),
         handler=handler,
-        # Five redirects at their limits, and the body.
-        timeout_seconds=70.0,
+        # Five redirects at their limits, the body, and the conversion.
+        timeout_seconds=90.0,
     )
     return Capability(
         id="web_fetch",

@@ -1,0 +1,1 @@
+"""The asynchronous client. The blocking one in ``codeyard_client.gen.sync`` is written from it by ``make gen``."""

@@ -1,0 +1,65 @@
+"""The messages of the API, as they are sent."""
+
+from codeyard_client.gen.codeyard.agents.v1 import Agent as AgentMessage
+from codeyard_client.gen.codeyard.capabilities.v1 import Capability, McpServer, ToolDefinition
+from codeyard_client.gen.codeyard.models.v1 import Model, ModelProfile, Provider
+from codeyard_client.gen.codeyard.sessions.v1 import (
+    ActCompleted,
+    ActStarted,
+    ContentPart,
+    Controls,
+    EventMessage,
+    LlmGeneration,
+    Message,
+    MessageDelta,
+    MessageStored,
+    ModelMetadata,
+    ReasonCompleted,
+    ReasonStarted,
+    SessionActivated,
+    SessionIdled,
+    SessionStarted,
+    TokenUsage,
+    ToolCall,
+    ToolCallCompleted,
+    ToolCallStarted,
+    TurnCompleted,
+    TurnFailed,
+    TurnStarted,
+)
+from codeyard_client.gen.codeyard.sessions.v1 import Session as SessionMessage
+from codeyard_client.gen.codeyard.system.v1 import GetHealthResponse as Health
+
+__all__ = [
+    "ActCompleted",
+    "ActStarted",
+    "AgentMessage",
+    "Capability",
+    "ContentPart",
+    "Controls",
+    "EventMessage",
+    "Health",
+    "LlmGeneration",
+    "McpServer",
+    "Message",
+    "MessageDelta",
+    "MessageStored",
+    "Model",
+    "ModelMetadata",
+    "ModelProfile",
+    "Provider",
+    "ReasonCompleted",
+    "ReasonStarted",
+    "SessionActivated",
+    "SessionIdled",
+    "SessionMessage",
+    "SessionStarted",
+    "TokenUsage",
+    "ToolCall",
+    "ToolCallCompleted",
+    "ToolCallStarted",
+    "ToolDefinition",
+    "TurnCompleted",
+    "TurnFailed",
+    "TurnStarted",
+]
