@@ -54,7 +54,7 @@ $(IMAGE): tools/gen_protos.py $(PROTOS) $(VENV)/stamp-packages
 gateway/codeyard_gateway/image.binpb: $(IMAGE)
 	@cp $< $@
 
-$(VENV)/stamp-project: pyproject.toml $(SDK) gateway/codeyard_gateway/image.binpb $(VENV)/stamp-packages
+$(VENV)/stamp-project: pyproject.toml $(SDK) $(VENV)/stamp-packages | gateway/codeyard_gateway/image.binpb
 	@echo "setup: codeyard"
 	@$(UV) pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable . $(if $(SDK),--editable clients/python)
 	@touch $@

@@ -14,7 +14,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-GENERATED = ("proto/api.txtpb", "docs/settings.md", "gateway/golden/**/*", "clients/*/**/gen/**/*")
+GENERATED = ("proto/api.txtpb", "docs/settings.md", "gateway/generated/*", "clients/*/**/gen/**/*")
 
 
 def snapshot() -> dict[str, bytes]:

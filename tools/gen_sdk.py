@@ -2,8 +2,8 @@
 
     python tools/gen_sdk.py python        one language, or several
 
-Public is every package below codeyard/ but the faces, which only map other products' shapes, and the HTTP options. What
-the plugins see has no custom options, so that no SDK needs buf/validate or google/api: bounds are checked by the server.
+Public is every package below codeyard/ but the faces, which only map other products' shapes, and the HTTP options.
+What the plugins see has no custom options, so that no SDK needs buf/validate or google/api: the server checks bounds.
 A language is an entry of LANGUAGES, and a function where a plugin alone does not do.
 """
 
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import unasync
 from codeyard.http.v1 import options_pb2
@@ -50,18 +51,19 @@ BLOCKING = {
     "AsyncTransport": "Transport",
     "aclosing": "closing",
     "asyncio": "time",
+    "close_async_channel": "close_channel",
     "open_async_channel": "open_channel",
 }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Language:
-    """How one SDK is written: a protoc plugin, its options, a folder that is emptied before, and what is made besides."""
+    """How one SDK is written: a protoc plugin, its options, the folder that is its own, and what is made besides."""
 
     plugin: str
     options: str
     out: pathlib.Path
-    extra: Callable[[FileDescriptorSet, pathlib.Path], None] | None = None
+    finish: Callable[[FileDescriptorSet, pathlib.Path], None] | None = None
 
 
 def is_public(name: str) -> bool:
@@ -102,7 +104,7 @@ def without_custom_options(files: FileDescriptorSet) -> FileDescriptorSet:
     return FileDescriptorSet.FromString(read.SerializeToString())
 
 
-def write_python_extra(image: FileDescriptorSet, out: pathlib.Path) -> None:
+def finish_python(image: FileDescriptorSet, out: pathlib.Path) -> None:
     """Write the table of methods, and the blocking client from the asynchronous one."""
     (out / "methods.py").write_text("\n".join(methods_module(image)) + "\n")
     sources = sorted((PYTHON / "aio").glob("*.py"))
@@ -140,7 +142,8 @@ def _entry(service: str, method: MethodDescriptorProto) -> str:
     arguments = [f'"/{service}/{method.name}"', _class(method.input_type), _class(method.output_type)]
     if method.options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN:
         arguments.append("repeatable=True")
-    if method.options.Extensions[options_pb2.method].idempotency_key:
+    rules = cast(options_pb2.MethodRules, method.options.Extensions[cast(Any, options_pb2.method)])
+    if rules.idempotency_key:
         arguments.append("keyed=True")
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).upper()
     return f"{name}: Final = {kind}({', '.join(arguments)})"
@@ -174,13 +177,13 @@ def generate(language: Language, image: FileDescriptorSet, names: Iterable[str])
     language.out.mkdir(parents=True)
     out, options = f"--{language.plugin}_out={language.out}", f"--{language.plugin}_opt={language.options}"
     run(sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_in={PUBLIC}", out, options, *names)
-    if language.extra:
-        language.extra(image, language.out)
+    if language.finish:
+        language.finish(image, language.out)
 
 
 LANGUAGES = {
     # Without the plugin's stubs: the blocking ones take neither metadata nor a deadline, the others need a second gRPC.
-    "python": Language("python_betterproto2", "client_generation=none", PYTHON / "gen", write_python_extra),
+    "python": Language("python_betterproto2", "client_generation=none", PYTHON / "gen", finish_python),
 }
 
 

@@ -6,7 +6,7 @@ import json
 
 
 def openapi_json(version: str) -> bytes:
-    """Return the document of the packaged image, with this version, as JSON."""
+    """Return the document of the packaged image as JSON. ``version`` is the version of the installation."""
     # Loaded here: a server that starts does not need the compiler.
     from codeyard_gateway.compiler.openapi import openapi_document
     from codeyard_gateway.compiler.reader import read_image

@@ -79,18 +79,20 @@ local function generic_error(shape, status)
   return error_body(shape, status, known[1], known[2])
 end
 
--- Answer from here. gRPC callers get the text as grpc-message, so it must not be JSON for them.
+-- Answer from here. Callers of gRPC and gRPC-web read grpc-status and grpc-message, and no JSON.
 local function refuse(handle, request, status, text)
   local known = CODES[status]
   local body = text or known[2]
-  local type = "text/plain"
-  if request.family ~= "grpc" then
+  local headers = {[":status"] = status}
+  if request.family == "grpc" then
+    headers["grpc-status"], headers["grpc-message"] = "7", body
+  else
     body = error_body(request.family, status, known[1], body)
-    type = "application/json"
+    headers["content-type"] = "application/json"
   end
   request.family = "own"
   handle:streamInfo():dynamicMetadata():set("gateway", "request", request)
-  handle:respond({[":status"] = status, ["content-type"] = type}, body)
+  handle:respond(headers, body)
 end
 
 local function without_default_port(authority)
@@ -197,7 +199,11 @@ local function guarded_query(verb, path)
 end
 
 local function wants_json(accept)
-  return accept ~= nil and accept:find("application/json", 1, true) and not accept:find("text/event-stream", 1, true)
+  if accept == nil then
+    return false
+  end
+  accept = accept:lower()
+  return accept:find("application/json", 1, true) and not accept:find("text/event-stream", 1, true)
 end
 
 -- Rewrites method and path for the transcoder. Returns whether anything changed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pathlib
 
 from codeyard_gateway.compiler.descriptors import descriptor_set
@@ -11,7 +10,6 @@ from codeyard_gateway.compiler.envoy import GatewayFiles, envoy_yaml
 from codeyard_gateway.compiler.index import Index
 from codeyard_gateway.compiler.lua_data import lua_data
 from codeyard_gateway.compiler.model import Api
-from codeyard_gateway.compiler.openapi import openapi_document
 from codeyard_gateway.compiler.reader import read_image
 from codeyard_gateway.settings import GatewaySettings
 
@@ -33,12 +31,6 @@ def load_api(image: bytes | None = None) -> Api:
     return read_image(load_image() if image is None else image)[1]
 
 
-def openapi_json(image: bytes, version: str) -> bytes:
-    """Return the OpenAPI 3.1 document as JSON. ``version`` is the version of the installation. Raises CompileError."""
-    index, api = read_image(image)
-    return json.dumps(openapi_document(index, api, version), ensure_ascii=False, indent=1).encode()
-
-
 def lua_source(index: Index, api: Api, settings: GatewaySettings) -> str:
     """Return the Lua filter with its tables in front."""
     return lua_data(index, api, settings) + (_PACKAGE / "filter.lua").read_text()
@@ -48,7 +40,8 @@ def write_gateway(settings: GatewaySettings, image: bytes, folder: pathlib.Path)
     """Write envoy.yaml, the Lua filter and the descriptors into a folder; return the path of envoy.yaml.
 
     Envoy does not notice a changed Lua or descriptor file, so their names carry a hash of their content. Files of other
-    versions are left alone, because another Envoy may still run on them. Raises CompileError for protos that break a rule.
+    versions are left alone, because another Envoy may still run on them. Raises CompileError for protos that break a
+    rule.
     """
     index, api = read_image(image)
     folder = folder.absolute()

@@ -27,8 +27,8 @@ class GatewaySettings:
     port: int = 8080
     """The public port; 0 lets the system choose (tests)."""
     allowed_hosts: tuple[str, ...] = ()
-    """Host names the gateway answers to besides the loopback names: without a port, ``*.example.com`` for a suffix, ``*``
-    for any (only behind a proxy that checks the name)."""
+    """Host names the gateway answers to besides the loopback names: without a port, ``*.example.com`` for a suffix,
+    ``*`` for any (only behind a proxy that checks the name)."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of browser pages that may call with credentials, such as ``https://app.example.com``."""
     trusted_proxies: int = 0

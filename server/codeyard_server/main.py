@@ -100,7 +100,7 @@ class Server:
         # Core
         fanout = FanOut()
         events = EventLog(fanout)
-        self._queue = queue = Queue(fanout, concurrency=settings.turn_concurrency)
+        self._queue = queue = Queue(concurrency=settings.turn_concurrency)
         bus = Bus(self._dsn, database, events, fanout)
         queue.attach(bus)
         idempotency = Idempotency(database)

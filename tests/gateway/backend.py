@@ -20,7 +20,7 @@ import aiohttp.web
 import grpc
 from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpc_health.v1._async import HealthServicer
 
 from tests.gateway.fixture_api import PACKAGE, fixture_model, message_class
 
@@ -33,6 +33,7 @@ class Backend:
     def __init__(self, name: str) -> None:
         self.name = name
         self.open_streams = 0
+        self.held = 0
 
     def thing(self, context: Context, **members: Any) -> Any:
         """Return a Thing that shows the metadata of the call."""
@@ -43,12 +44,20 @@ class Backend:
         json_format.ParseDict(received, thing.received)
         return thing
 
+    async def hold(self, word: str) -> None:
+        """Count a call that names ``hold``, and wait for ever in the process it names."""
+        if word.startswith("hold"):
+            self.held += 1
+        if word == f"hold-{self.name}":
+            await asyncio.Event().wait()
+
     async def refuse(self, context: Context, code: grpc.StatusCode, http: str, body: str, text: str) -> None:
         """End the call with an error as the server would."""
         context.set_trailing_metadata((("x-http-code", http), ("x-error-body", body), ("retry-after", "7")))
         await context.abort(code, text)
 
     async def create_thing(self, request: Any, context: Context) -> Any:
+        await self.hold(request.title)
         await context.send_initial_metadata((("x-http-code", "201"), ("set-cookie", "a=1"), ("set-cookie", "b=2")))
         thing = self.thing(context, id="new", title=request.title)
         if request.HasField("note"):
@@ -61,8 +70,9 @@ class Backend:
         if request.id == "missing":
             body = '{"error": "no thing \\"missing\\" \\u2603", "status": 404, "code": "NOT_FOUND"}'
             await self.refuse(context, grpc.StatusCode.NOT_FOUND, "404", body, "no thing")
-        if request.id == "open-streams":
-            return self.thing(context, sizes=[self.open_streams])
+        if request.id == "counters":
+            return self.thing(context, sizes=[self.open_streams, self.held])
+        await self.hold(request.id)
         return self.thing(context, id=request.id, title=request.title, note=request.owner_id)
 
     async def get_status(self, request: Any, context: Context) -> Any:
@@ -210,7 +220,7 @@ def metadata(context: Context) -> dict[str, Any]:
     return {str(key): value for key, value in context.invocation_metadata() or ()}
 
 
-def handlers(backend: Backend) -> list[grpc.GenericRpcHandler]:
+def handlers(backend: Backend) -> list[grpc.GenericRpcHandler]:  # type: ignore[type-arg]  # generic only in its stubs
     """Return generic handlers for every method of the fixture services, twins included."""
     _, api = fixture_model()
     found = []
@@ -267,7 +277,7 @@ async def serve(name: str, grpc_socket: str, edge_socket: str) -> None:
     ]
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers(handlers(Backend(name)))
-    checks = health.HealthServicer()
+    checks = HealthServicer()
     await checks.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     server.add_insecure_port(f"unix:{grpc_socket}")

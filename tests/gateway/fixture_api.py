@@ -9,12 +9,11 @@ import tempfile
 from typing import Any
 
 import google.api
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from grpc_tools import protoc
-
 from codeyard_gateway.compiler.index import Index
 from codeyard_gateway.compiler.model import Api
 from codeyard_gateway.compiler.reader import read_image
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROTOS = pathlib.Path(__file__).parent / "protos"

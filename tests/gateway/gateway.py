@@ -13,14 +13,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-from codeyard_gateway import GatewaySettings, envoy_command, write_gateway
+import aiohttp
+from codeyard_gateway.render import envoy_command, write_gateway
+from codeyard_gateway.settings import GatewaySettings
+
 from tests.gateway.fixture_api import IMAGE_VARIABLE, ROOT, fixture_image
 from tests.support.processes import die_with_parent, free_port, stop
 
 _READY_SECONDS = 30.0
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Return when the condition holds. Raises TimeoutError when it does not within 30 seconds."""
+    async with asyncio.timeout(_READY_SECONDS):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.01)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -36,6 +49,18 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+async def counters(
+    http: aiohttp.ClientSession, name: Literal["open_streams", "held"], processes: int
+) -> dict[str, int]:
+    """Return a counter of each process by the process's name; requests go round among them."""
+    values: dict[str, int] = {}
+    while len(values) < processes:
+        async with http.get("/v1/things/counters") as answer:
+            body = await answer.json()
+        values[body["process"]] = body["sizes"][("open_streams", "held").index(name)]
+    return values
+
+
 class Backend:
     """One process of tests/gateway/backend.py."""
 
@@ -48,12 +73,23 @@ class Backend:
 
     def start(self) -> None:
         """Start the process; :meth:`wait_ready` waits until it serves."""
-        command = [sys.executable, "-m", "tests.gateway.backend", self.name, str(self.grpc_socket), str(self.edge_socket)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.gateway.backend",
+            self.name,
+            str(self.grpc_socket),
+            str(self.edge_socket),
+        ]
         self._image.write_bytes(fixture_image())
         python_path = os.pathsep.join(path for path in sys.path if path)
         environment = {**os.environ, "PYTHONPATH": python_path, IMAGE_VARIABLE: str(self._image)}
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, preexec_fn=die_with_parent
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  # one call of prctl, which takes no lock
         )
 
     def wait_ready(self) -> None:
@@ -116,13 +152,22 @@ class Gateway:
         for backend in self.backends:
             backend.start()
         config = write_gateway(self.settings, fixture_image(), self.folder / "config")
-        with (self.folder / "envoy.log").open("wb") as log:
-            self._envoy = subprocess.Popen(
-                envoy_command(self.settings, config), stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent
-            )
+        # Envoy last: a health check that fails is repeated only a second later.
         for backend in self.backends:
             backend.wait_ready()
+        with (self.folder / "envoy.log").open("wb") as log:
+            self._envoy = subprocess.Popen(
+                envoy_command(self.settings, config),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # one call of prctl, which takes no lock
+            )
         self._wait_ready()
+
+    def wait_end(self) -> None:
+        """Block until Envoy has ended, which somebody else asked it to."""
+        if self._envoy is not None:
+            self._envoy.wait(_READY_SECONDS)
 
     def close(self) -> None:
         """Stop everything and remove the files."""
@@ -176,5 +221,7 @@ class Gateway:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

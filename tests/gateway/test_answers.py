@@ -23,7 +23,21 @@ FLAT = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-GRPC_CODES = {1: 499, 2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 12: 501, 13: 500, 14: 503, 15: 500, 16: 401}
+GRPC_CODES = {
+    1: 499,
+    2: 500,
+    3: 400,
+    4: 504,
+    5: 404,
+    6: 409,
+    7: 403,
+    8: 429,
+    12: 501,
+    13: 500,
+    14: 503,
+    15: 500,
+    16: 401,
+}
 
 
 async def test_status_is_the_one_of_the_server_when_it_sends_one(http: aiohttp.ClientSession) -> None:
@@ -108,7 +122,7 @@ async def test_answer_that_is_no_error_keeps_its_body_when_its_status_is_one(htt
 
 @pytest.mark.parametrize("size", [26_000, 65_000, 200_000])
 async def test_huge_error_message_harms_no_other_call(http: aiohttp.ClientSession, size: int) -> None:
-    """Beyond Envoy's limit on headers the call itself fails, and a stream on the same connection goes on or is retried."""
+    """Beyond Envoy's limit on headers the call itself may become a 503; later calls are answered."""
     async with http.get("/v1/things/a/events", params={"count": "1"}) as stream:
         assert await stream.content.readuntil(b"data: \n\n")
         async with http.post("/v1/fail", json={"code": 3, "padding": size}) as answer:

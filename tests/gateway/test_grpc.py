@@ -15,6 +15,7 @@ import pytest
 from tests.gateway.fixture_api import message_class
 from tests.gateway.gateway import Gateway
 
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing in the stubs
 SERVICE = "/yardtest.v1.ThingService"
 
 
@@ -25,6 +26,11 @@ def unary(channel: grpc.aio.Channel, method: str, request: str, response: str) -
         request_serializer=message_class(request).SerializeToString,
         response_deserializer=message_class(response).FromString,
     )
+
+
+def raw_unary(channel: grpc.aio.Channel, path: str) -> Any:
+    """Return a callable that sends and receives bytes."""
+    return channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
 
 
 async def test_native_unary_call_goes_straight_through(gateway: Gateway) -> None:
@@ -54,7 +60,7 @@ async def test_native_call_of_an_unknown_method_is_unimplemented(gateway: Gatewa
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
         for path in (f"{SERVICE}/Nothing", "/other.v1.Service/Call"):
             with pytest.raises(grpc.aio.AioRpcError) as failed:
-                await channel.unary_unary(path)(b"")
+                await raw_unary(channel, path)(b"")
             assert failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -74,23 +80,24 @@ async def test_native_deadline_is_the_clients_own(gateway: Gateway) -> None:
 async def test_native_streams_run_both_ways(gateway: Gateway) -> None:
     """A bidirectional stream answers each message before the next is sent."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
-        attach = channel.stream_stream(
+        method: Any = channel.stream_stream(
             f"{SERVICE}/Attach",
             request_serializer=message_class("AttachRequest").SerializeToString,
             response_deserializer=message_class("Thing").FromString,
-        )()
+        )
+        attach = method()
         await attach.write(message_class("AttachRequest")(start={"id": "a"}))
         assert (await attach.read()).id == "a"
         await attach.write(message_class("AttachRequest")(text="hello"))
         assert (await attach.read()).title == "hello"
         await attach.done_writing()
-        assert await attach.read() is grpc.aio.EOF
+        assert await attach.read() is EOF
 
 
 async def test_native_health_is_reachable(gateway: Gateway) -> None:
     """The standard services besides our own are let through."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
-        assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"") == b"\x08\x01"
+        assert await raw_unary(channel, "/grpc.health.v1.Health/Check")(b"") == b"\x08\x01"
 
 
 async def test_native_call_to_an_unknown_host_is_refused(gateway: Gateway) -> None:
@@ -99,7 +106,7 @@ async def test_native_call_to_an_unknown_host_is_refused(gateway: Gateway) -> No
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}", options=options) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await unary(channel, "GetThing", "GetThingRequest", "Thing")(message_class("GetThingRequest")(id="a"))
-        assert "answer" in str(failed.value.details()) or "host" in str(failed.value.details())
+        assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.UNKNOWN, "unknown host")
 
 
 async def test_native_call_with_broken_metadata_harms_no_other(gateway: Gateway) -> None:
@@ -107,7 +114,7 @@ async def test_native_call_with_broken_metadata_harms_no_other(gateway: Gateway)
     body = frame(message_class("GetThingRequest")(id="a").SerializeToString())
     headers = {"content-type": "application/grpc", "te": "trailers"}
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
-        watch = channel.unary_stream(
+        watch: Any = channel.unary_stream(
             f"{SERVICE}/Watch",
             request_serializer=message_class("WatchRequest").SerializeToString,
             response_deserializer=message_class("Thing").FromString,
@@ -173,7 +180,9 @@ async def test_grpc_web_error_is_in_headers_or_trailers(http: aiohttp.ClientSess
 async def test_grpc_web_stream_is_flushed_message_by_message(http: aiohttp.ClientSession) -> None:
     """The stream does not end, and the first messages are there."""
     body = frame(message_class("WatchRequest")(id="a", count=2).SerializeToString())
-    async with http.post(f"{SERVICE}/Watch", data=body, headers={"content-type": "application/grpc-web+proto"}) as answer:
+    async with http.post(
+        f"{SERVICE}/Watch", data=body, headers={"content-type": "application/grpc-web+proto"}
+    ) as answer:
         for number in range(2):
             flags, length = struct.unpack(">BI", await answer.content.readexactly(5))
             assert flags == 0
@@ -184,5 +193,5 @@ async def test_grpc_web_of_a_foreign_page_with_a_cookie_is_refused(http: aiohttp
     """The origin rule holds for every protocol a page can speak."""
     headers = {"content-type": "application/grpc-web+proto", "origin": "https://evil.example", "cookie": "s=1"}
     async with http.post(f"{SERVICE}/GetThing", data=frame(b""), headers=headers) as answer:
-        assert answer.headers.get("grpc-status", "0") != "0" or answer.status == 403
-        assert b'{"' not in await answer.read()
+        assert answer.headers["grpc-status"] == "7"
+        assert answer.headers["grpc-message"].startswith("Pages of this origin")

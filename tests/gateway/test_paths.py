@@ -59,7 +59,9 @@ async def test_segment_is_decoded_once_when_it_holds_reserved_characters(
         ("/v1/other/%2e%2e/things/a", ("a", "")),
     ],
 )
-async def test_literal_segments_beat_parameters(http: aiohttp.ClientSession, path: str, answer: tuple[str, str]) -> None:
+async def test_literal_segments_beat_parameters(
+    http: aiohttp.ClientSession, path: str, answer: tuple[str, str]
+) -> None:
     """With backtracking; dots are resolved before anything is matched."""
     body = await get(http, path)
     assert (body["id"], body["title"]) == answer

@@ -191,7 +191,9 @@ async def test_unknown_host_is_421(http: aiohttp.ClientSession, host: str) -> No
             assert (answer.status, (await answer.json())["error"]["code"]) == (421, "HOST_UNKNOWN")
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1:80", "[::1]", "[::1]:8080", "yard.example.com"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1234", "127.0.0.1:80", "[::1]", "[::1]:8080", "yard.example.com"]
+)
 async def test_known_host_is_answered_with_any_port(http: aiohttp.ClientSession, host: str) -> None:
     """Loopback names and configured ones; the port may be a proxy's."""
     async with http.get("/v1/things/a", headers={"host": host}) as answer:
@@ -243,11 +245,16 @@ async def test_every_answer_has_a_request_id_and_a_json_body(
     assert json.loads(body)["status"] == status
 
 
-async def test_headers_only_the_gateway_may_set_are_removed_when_a_client_sends_them(http: aiohttp.ClientSession) -> None:
+async def test_headers_only_the_gateway_may_set_are_removed_when_a_client_sends_them(
+    http: aiohttp.ClientSession,
+) -> None:
     """A client cannot pretend to be the transcoder, choose a status, or steer retries."""
     private = ["x-http-code", "x-unwrap", "x-error-body", "x-head", "x-content-length", "x-upload-length"]
     envoy = ["x-envoy-original-method", "x-envoy-retry-on", "x-envoy-max-retries", "x-envoy-upstream-rq-timeout-ms"]
-    headers = dict.fromkeys(private + envoy, "201") | {"x-envoy-original-path": "/forged", "x-client-request-id": "forged"}
+    headers = dict.fromkeys(private + envoy, "201") | {
+        "x-envoy-original-path": "/forged",
+        "x-client-request-id": "forged",
+    }
     async with http.get("/v1/things/a", headers=headers) as answer:
         assert answer.status == 200
         received = (await answer.json())["received"]

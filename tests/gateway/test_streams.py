@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
 import httpx2
 import pytest
 
-from tests.gateway.gateway import Gateway
+from tests.gateway.gateway import Gateway, counters, until
 
 EVENTS = "/v1/things/a/events"
 
@@ -85,25 +86,14 @@ async def test_accept_chooses_between_stream_and_json(
 
 async def test_server_learns_at_once_when_a_reader_goes_away(http: aiohttp.ClientSession) -> None:
     """The call is cancelled; the counter of open streams of that process falls."""
+
+    async def no_stream_is_open() -> bool:
+        return not any((await counters(http, "open_streams", 2)).values())
+
     async with http.get("/v1/things/counted/events") as answer:
         assert await answer.content.readuntil(b"\n\n")
-        assert await open_streams(http) > 0
-    async with asyncio.timeout(10):
-        while await open_streams(http) > 0:
-            await asyncio.sleep(0.01)
-
-
-async def open_streams(http: aiohttp.ClientSession) -> int:
-    """Return the open streams of both processes: requests alternate between them."""
-    total = 0
-    for process in ("backend-0", "backend-1"):
-        while True:
-            async with http.get("/v1/things/open-streams") as answer:
-                body = await answer.json()
-            if body["process"] == process:
-                total += body["sizes"][0]
-                break
-    return total
+        assert not await no_stream_is_open()
+    await until(no_stream_is_open)
 
 
 async def test_readers_that_stall_do_not_hold_up_others(gateway: Gateway) -> None:
@@ -156,16 +146,12 @@ async def test_upload_without_a_length_announces_none(http: aiohttp.ClientSessio
         assert (await answer.json())["length"] == 0
 
 
-async def test_upload_larger_than_its_route_allows_is_413_at_once(http: aiohttp.ClientSession) -> None:
+async def test_upload_larger_than_its_route_allows_is_413_at_once(gateway: Gateway) -> None:
     """The announced length is enough to refuse it; nothing is read."""
-    headers = {"content-type": "application/octet-stream", "content-length": str(64 * 1024 * 1024 + 1)}
-
-    async def nothing() -> AsyncIterator[bytes]:
-        await asyncio.Event().wait()
-        yield b""
-
-    async with http.put("/v1/blobs/huge", data=nothing(), headers=headers) as answer:
-        assert (answer.status, (await answer.json())["code"]) == (413, "TOO_LARGE")
+    head = "PUT /v1/blobs/huge HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\n"
+    answer = await gateway.raw(f"{head}content-length: {64 * 1024 * 1024 + 1}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "TOO_LARGE"
 
 
 async def test_error_of_the_server_ends_an_upload(http: aiohttp.ClientSession) -> None:

@@ -1,7 +1,7 @@
 """Real MCP servers for tests, on a loopback port or as a child process.
 
-``everything`` is the reference server that the protocol's authors publish (npm); ``odd`` is one of our own over the SDK,
-with tools that crash, hang and grow, for what no well-behaved server does.
+``everything`` is the reference server that the protocol's authors publish (npm); ``odd`` is one of our own, with tools
+that crash, hang and grow, for what no well-behaved server does; ``modern`` is the odd one without the old handshake.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tools import real_parts
 FOLDER = pathlib.Path(__file__).parent
 _START_SECONDS = 60.0
 
-Kind = Literal["everything", "odd"]
+Kind = Literal["everything", "odd", "modern"]
 
 
 class HttpServer:
@@ -54,7 +54,7 @@ class HttpServer:
         if self._kind == "everything":
             command: list[str | pathlib.Path] = [*_everything(), "streamableHttp"]
         else:
-            command = [sys.executable, FOLDER / "odd_server.py", str(self.port)]
+            command = [sys.executable, FOLDER / "odd_server.py", str(self.port), self._kind]
         with self._log.open("ab") as sink:
             self._process = subprocess.Popen(
                 command,
@@ -65,8 +65,7 @@ class HttpServer:
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - it is one system call
             )
         deadline = time.monotonic() + _START_SECONDS
-        ready = "listening on port" if self._kind == "everything" else "Uvicorn running on"
-        while ready not in self.log()[before:]:
+        while "listening on port" not in self.log()[before:]:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the MCP server did not start:\n{self.log()}")
             time.sleep(0.02)
@@ -77,6 +76,11 @@ class HttpServer:
             self._process.kill()
             stop(self._process)
             self._process = None
+
+    def revive(self) -> None:
+        """Start it if it has ended."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
 
 
 @contextlib.contextmanager

@@ -161,7 +161,7 @@ def test_process_is_started_again_when_it_is_killed(running_yard: Yard, name: st
 
     def is_back() -> bool:
         part = next(part for part in running_yard.status()["processes"] if part["name"] == name)
-        return part["state"] == "running" and part["pid"] != before and part["restarts"] >= 1
+        return bool(part["state"] == "running" and part["pid"] != before and part["restarts"] >= 1)
 
     until(is_back, f"a new {name}")
     until(lambda: answers(running_yard), "an answer")

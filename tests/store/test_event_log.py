@@ -182,7 +182,7 @@ async def test_every_reader_sees_every_event_once_and_in_order(yard: Process, da
             results = await asyncio.gather(*readers)
         async with yard.database.connection() as tx:
             logs = {
-                stream_id: [(r.seq, r.data) for r in await yard.events.read(tx, stream_id, after=0, limit=10_000)]
+                stream_id: [(r.seq, r.data) for r in (await yard.events.read(tx, stream_id, after=0, limit=10_000))[0]]
                 for stream_id in stream_ids
             }
     for number, seen in enumerate(results):

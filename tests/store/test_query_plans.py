@@ -35,7 +35,7 @@ ANALYZE;
 """
 
 HOT: list[tuple[str, str, tuple[Any, ...]]] = [
-    ("read_events", events.sql.read_events, (STREAM, 3, 200)),
+    ("read_events", events.sql.read_events, (STREAM, 3, 200, 1000)),
     ("read_many_events", events.sql.read_many_events, ([STREAM, OTHER], [3, 3])),
     ("stream_heads", events.sql.stream_heads, ([STREAM],)),
     ("event_sequence", events.sql.event_sequence, (STREAM, OTHER)),
@@ -46,11 +46,10 @@ HOT: list[tuple[str, str, tuple[Any, ...]]] = [
     ),
     ("get_session", sessions.sql.get_session, (STREAM, OTHER)),
     ("list_sessions", sessions.sql.list_sessions, (STREAM, NOW, OTHER, 20, 0)),
-    ("conversation", sessions.sql.conversation, (STREAM, 0, 100, 0)),
+    ("conversation", sessions.sql.conversation, (STREAM, 0, 100, 0, 1000)),
     ("conversation_size", sessions.sql.conversation_size, (STREAM,)),
     ("lock_stream", turns.sql.lock_stream, (STREAM,)),
     ("locked_session", turns.sql.locked_session, (STREAM,)),
-    ("waiting_messages", turns.sql.waiting_messages, (STREAM, 3)),
     ("history", turns.sql.history, (STREAM,)),
     ("renew_leases", turns.sql.renew_leases, (OTHER, [STREAM], 3.0)),
     ("abandoned_sessions", turns.sql.abandoned_sessions, (50, 2.0)),
@@ -86,7 +85,10 @@ async def test_hot_statements_never_scan_a_table(filled: Any) -> None:
 
 async def test_conversation_reads_only_its_own_index(filled: Any) -> None:
     """The messages of a session are read without the events between them."""
-    for statement, arguments in ((turns.sql.history, (STREAM,)), (sessions.sql.conversation, (STREAM, 0, 100, 0))):
+    for statement, arguments in (
+        (turns.sql.history, (STREAM,)),
+        (sessions.sql.conversation, (STREAM, 0, 100, 0, 1000)),
+    ):
         plan = "\n".join(row[0] for row in await filled.fetch(f"EXPLAIN {statement}", *arguments))
         assert "events_conversation_idx" in plan
 

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx2
-
-from codeyard_server.models.ports import ModelDriver, GenerationRequest, Reply, TextDelta
+from codeyard_server.models.ports import GenerationRequest, ModelDriver, Reply, TextDelta
 
 
 class Wire(httpx2.AsyncBaseTransport):

@@ -193,6 +193,7 @@ async def test_generate_does_not_think_when_its_last_message_called_tools(after:
     assert "thinking" not in body
 
 
+@pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("model", "adaptive"),
     [
@@ -207,7 +208,7 @@ async def test_generate_does_not_think_when_its_last_message_called_tools(after:
     ],
 )
 async def test_generate_lets_the_model_judge_when_it_is_of_the_adaptive_generation(model: str, adaptive: bool) -> None:
-    """Models since 4.6 refuse or deprecate a budget, and think between their tool calls without the earlier thoughts."""
+    """Models since 4.6 refuse or deprecate a budget, and think between tool calls without the earlier thoughts."""
     history = (
         *HELLO.messages,
         ChatMessage("assistant", (), (ToolCall("c1", "get", {}),)),
@@ -322,7 +323,9 @@ async def _failure(wire: Wire) -> ModelError:
     with pytest.raises(ModelError) as caught:
         await run(_driver(wire), HELLO)
     assert KEY not in str(caught.value)
+    assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+    assert len(wire.requests) == 1
     return caught.value
 
 

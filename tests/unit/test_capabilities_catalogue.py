@@ -177,7 +177,7 @@ async def test_validate_takes_the_servers_the_caller_may_use() -> None:
 
 
 async def test_resolve_adds_up_available_capabilities_in_order(catalogue: Catalogue) -> None:
-    """Prompts and tools follow the order of the set; unknown and unavailable ids add nothing; a repeated one adds once."""
+    """The order of the set counts; unknown and unavailable ids add nothing, a repeated one adds once."""
     resolved = await catalogue.resolve(
         SCOPE, ["test_weather", "sandbox", "gone", "noop", "test_math", "current_time", "test_math"]
     )
@@ -205,7 +205,11 @@ async def test_resolve_keeps_the_first_of_tools_with_equal_names() -> None:
     first = Capability(id="one", name="", description="", tools=(tool("same", "first"), tool("other")))
     second = Capability(id="two", name="", description="", tools=(tool("same", "second"), tool("more")))
     resolved = await Catalogue([first, second]).resolve(SCOPE, ["two", "one"])
-    assert [(tool.name, tool.description) for tool in resolved.tools] == [("same", "second"), ("more", ""), ("other", "")]
+    assert [(tool.name, tool.description) for tool in resolved.tools] == [
+        ("same", "second"),
+        ("more", ""),
+        ("other", ""),
+    ]
 
 
 def test_catalogue_refuses_two_capabilities_of_one_name() -> None:

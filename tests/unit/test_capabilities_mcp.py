@@ -61,7 +61,15 @@ def test_draft_belongs_to_the_user_unless_it_is_for_everybody() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Host", "content-length", "Transfer-Encoding", "Connection", "Accept-Encoding", "MCP-Session-Id", "Proxy-Authorization"],
+    [
+        "Host",
+        "content-length",
+        "Transfer-Encoding",
+        "Connection",
+        "Accept-Encoding",
+        "MCP-Session-Id",
+        "Proxy-Authorization",
+    ],
 )
 def test_draft_refuses_a_header_that_is_not_the_users(name: str) -> None:
     """Framing, the host and the protocol's own headers cannot be overridden."""
@@ -104,9 +112,15 @@ def test_config_file_names_servers_in_order(tmp_path: pathlib.Path) -> None:
 """)
     files, tickets = read_servers(file)
     assert files == McpServer(
-        key="config/files", name="files", command="/usr/bin/files", args=("--root", "/srv"), env={"TOKEN": "secret"}
+        key="config/files",
+        name="files",
+        trusted=True,
+        command="/usr/bin/files",
+        args=("--root", "/srv"),
+        env={"TOKEN": "secret"},
     )
     assert (tickets.url, tickets.headers) == ("https://tickets.example.com/mcp?x=1", {"Authorization": "Bearer secret"})
+    assert tickets.trusted
     assert "secret" not in repr(files) + repr(tickets)
 
 
@@ -176,7 +190,12 @@ IMAGE = mcp_types.ImageContent(type="image", data="aGVsbG8=", mime_type="image/p
         (result(structured=[1, 2]), [1, 2]),
         (
             result(text("see"), IMAGE),
-            {"content": [{"type": "text", "text": "see"}, {"type": "image", "mime_type": "image/png", "size_bytes": 5}]},
+            {
+                "content": [
+                    {"type": "text", "text": "see"},
+                    {"type": "image", "mime_type": "image/png", "size_bytes": 5},
+                ]
+            },
         ),
         (
             result(IMAGE, structured={"n": 1}),
@@ -220,7 +239,9 @@ def test_result_that_reports_a_failure_is_an_error() -> None:
         mcp_results.value_of(result(is_error=True), 1000)
 
 
-@pytest.mark.parametrize("given_result", [result(text("é" * 600)), result(structured={"long": "é" * 600}), result(IMAGE, text("é" * 600))])
+@pytest.mark.parametrize(
+    "given_result", [result(text("é" * 600)), result(structured={"long": "é" * 600}), result(IMAGE, text("é" * 600))]
+)
 def test_result_that_is_too_large_is_cut(given_result: mcp_types.CallToolResult) -> None:
     """What is left says that it was cut, and how large it was."""
     value = mcp_results.value_of(given_result, 1000)

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 @pytest.mark.parametrize(
     ("given_path", "stored"),
-    [("/", "/"), ("/a", "/a"), ("/a/", "/a"), ("/a/b.txt", "/a/b.txt"), ("/a b/ü", "/a b/ü"), ("/...", "/..."), ("/_x", "/_x")],
+    [
+        ("/", "/"),
+        ("/a", "/a"),
+        ("/a/", "/a"),
+        ("/a/b.txt", "/a/b.txt"),
+        ("/a b/ü", "/a b/ü"),
+        ("/...", "/..."),
+        ("/_x", "/_x"),
+    ],
 )
 def test_path_is_stored_without_a_slash_at_its_end(given_path: str, stored: str) -> None:
     """A path is kept as it is but for one final slash."""
@@ -22,7 +30,24 @@ def test_path_is_stored_without_a_slash_at_its_end(given_path: str, stored: str)
 
 @pytest.mark.parametrize(
     "path",
-    ["", "a", "a/b", "./a", "//", "//a", "/a//b", "/a//", "/..", "/a/../b", "/a/..", "/.", "/./a", "/a\0b", "/\ud800", "/" + "é" * 513],
+    [
+        "",
+        "a",
+        "a/b",
+        "./a",
+        "//",
+        "//a",
+        "/a//b",
+        "/a//",
+        "/..",
+        "/a/../b",
+        "/a/..",
+        "/.",
+        "/./a",
+        "/a\0b",
+        "/\ud800",
+        "/" + "é" * 513,
+    ],
 )
 def test_path_is_refused_when_it_is_not_absolute_and_plain(path: str) -> None:
     """Relative paths, empty and dot segments, NUL, broken text and over-long paths are errors."""

@@ -41,7 +41,10 @@ async def call(capability: Capability, name: str, **arguments: Any) -> Any:
             {"timezone": "America/New_York", "format": "human"},
             {"datetime": "Thursday, 15 January 2026, 18:30:05 EST", "format": "human", "timezone": "America/New_York"},
         ),
-        ({"timezone": "Asia/Tokyo", "format": "unix"}, {"timestamp": 1768519805, "format": "unix", "timezone": "Asia/Tokyo"}),
+        (
+            {"timezone": "Asia/Tokyo", "format": "unix"},
+            {"timestamp": 1768519805, "format": "unix", "timezone": "Asia/Tokyo"},
+        ),
     ],
 )
 async def test_current_time_honours_zone_and_format(arguments: dict[str, Any], result: dict[str, Any]) -> None:
@@ -144,7 +147,9 @@ async def test_todos_are_counted_and_returned() -> None:
         ([], None),
     ],
 )
-async def test_todos_carry_a_warning_when_not_exactly_one_is_in_progress(statuses: list[str], warning: str | None) -> None:
+async def test_todos_carry_a_warning_when_not_exactly_one_is_in_progress(
+    statuses: list[str], warning: str | None
+) -> None:
     """An unusual list is taken, with a hint."""
     result = await call(todo_list.TODO_LIST, "write_todos", todos=[todo(status) for status in statuses])
     assert result.get("warning") == warning

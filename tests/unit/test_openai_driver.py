@@ -267,7 +267,9 @@ async def _failure(wire: Wire) -> ModelError:
     with pytest.raises(ModelError) as caught:
         await run(_driver(wire), HELLO)
     assert KEY not in str(caught.value)
+    assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+    assert len(wire.requests) == 1
     return caught.value
 
 

@@ -322,7 +322,7 @@ async def test_fetch_keeps_what_has_come_when_the_body_stalls(site: Site) -> Non
         return response
 
     site.handler = handler
-    document = await client(site, body_seconds=0.2).fetch(site.url(), method="GET")
+    document = await client(site, body_seconds=1.0).fetch(site.url(), method="GET")
     assert (document.body, document.truncated) == (b"the beginning", True)
 
 

@@ -16,7 +16,9 @@ from typing import Annotated  # noqa: E402
 
 import typer  # noqa: E402
 
-from codeyard_cli import yard  # noqa: E402
+from codeyard_cli import agent, capability, chat, events, model, session, yard  # noqa: E402
+from codeyard_cli.remote import Printing, Remote, Token, Url  # noqa: E402
+from codeyard_cli.yard import Output  # noqa: E402
 
 app = typer.Typer(
     name="codeyard",
@@ -36,15 +38,22 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def codeyard(
+    context: typer.Context,
+    url: Url = None,
+    token: Token = None,
+    output: Printing = None,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave."),
     ] = False,
 ) -> None:
     """Run agents in a yard of your own."""
+    context.obj = Remote(url, token, output or Output.TABLE)
 
 
 yard.register(app, STARTED)
+for commands in (agent, session, chat, events, model, capability):
+    commands.register(app)
 
 
 def main() -> None:

@@ -1,18 +1,11 @@
 """``codeyard up``, ``status``, ``down`` and ``server``: run a yard on this machine.
 
-====  ==============================================================================
-0     done; of ``status``: the yard runs
-1     a part did not start or stop
-2     wrong usage, or settings that allow no start
-3     ``status``: no yard runs there
-4     a yard runs there already, or uses the folder
-5     the port is taken
-6     the data folder cannot be used
-====  ==============================================================================
+Their exit statuses are those of :mod:`codeyard_server.supervisor.errors`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
@@ -33,6 +26,10 @@ Data = Annotated[
 ]
 
 _POLL_SECONDS = 0.05
+_EXIT_STATUSES = (
+    "Exit status: 0 done · 1 a part did not start or stop · 2 wrong usage or settings · 3 no yard runs (status)"
+    " · 4 a yard runs there already · 5 the port is taken · 6 the data folder cannot be used"
+)
 
 
 class Output(enum.StrEnum):
@@ -45,7 +42,7 @@ class Output(enum.StrEnum):
 def register(app: typer.Typer, started: float) -> None:
     """Add the commands; ``started`` is the ``time.monotonic()`` at which the process began."""
 
-    @app.command()
+    @app.command(epilog=_EXIT_STATUSES)
     def up(
         detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready, and let it run.")] = False,
         host: Annotated[str, typer.Option(help="IP address to listen on.")] = "127.0.0.1",
@@ -63,7 +60,7 @@ def register(app: typer.Typer, started: float) -> None:
         else:
             _run(layout, host, port, processes, started, show_summary=not log_only)
 
-    @app.command()
+    @app.command(epilog=_EXIT_STATUSES)
     def status(
         data: Data = None,
         output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TABLE,
@@ -76,7 +73,7 @@ def register(app: typer.Typer, started: float) -> None:
         if not found.is_running:
             raise typer.Exit(NOT_RUNNING_STATUS)
 
-    @app.command()
+    @app.command(epilog=_EXIT_STATUSES)
     def down(data: Data = None) -> None:
         """Stop the yard and wait until nothing of it is left. No error when none runs."""
         from codeyard_server.supervisor import Layout, stop
@@ -96,12 +93,15 @@ def _run(layout: Layout, host: str, port: int, processes: int, started: float, *
     from codeyard_server.supervisor.run import YardOptions, run_yard
 
     def say(line: str) -> None:
-        typer.echo(line, err=True)
+        # A terminal that was closed, or `| head`, is no reason for the yard to stop.
+        with contextlib.suppress(OSError):
+            typer.echo(line, err=True)
 
     def show(text: str) -> None:
         # The summary holds the token, and a detached yard's output is a log file.
         if show_summary:
-            typer.echo(text)
+            with contextlib.suppress(OSError):
+                typer.echo(text)
 
     asyncio.run(run_yard(YardOptions(layout, host, port, processes), say, show, started))
 

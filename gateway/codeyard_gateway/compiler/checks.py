@@ -21,7 +21,6 @@ _WIDE = {
     Field.TYPE_SFIXED64: "sfixed64",
 }
 _WIDE_WRAPPERS = {".google.protobuf.Int64Value": "int64", ".google.protobuf.UInt64Value": "uint64"}
-_VERBS = ("get", "put", "post", "delete", "patch")
 
 
 def reaches_http(method: descriptor_pb2.MethodDescriptorProto) -> bool:
@@ -103,10 +102,8 @@ def _sse(
         found.append(f'{where}: sse.json_method "{wanted}" is not a method of {entry.name}')
     elif wanted and (names[wanted].server_streaming or names[wanted].client_streaming):
         found.append(f'{where}: sse.json_method "{wanted}" is not unary')
-    for name in filter(None, (method.name, wanted)):
-        if f"{name}Http" in names:
-            found.append(f'{where}: the name "{name}Http" belongs to its HTTP twin')
-    return found
+    taken = [f"{name}Http" for name in (method.name, wanted) if name and f"{name}Http" in names]
+    return found + [f'{where}: the name "{name}" belongs to its HTTP twin' for name in taken]
 
 
 def _streams(index: Index, where: str, method: descriptor_pb2.MethodDescriptorProto) -> list[str]:
@@ -160,8 +157,6 @@ def binding(
     rule: Any,
 ) -> list[str]:
     """One google.api.http binding: its verb, the fields of its path, body and response_body."""
-    if verb not in _VERBS:
-        return [f'{where}: the verb "{verb}" is not served']
     found = []
     for request in [rpc.request] + ([json_rpc.request] if json_rpc else []):
         for parameter in template.parameters:

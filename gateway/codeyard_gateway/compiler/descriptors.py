@@ -1,7 +1,7 @@
 """The descriptor copies that Envoy's transcoders read: one for each JSON casing.
 
-They differ from the image in what Envoy cannot know or would refuse: json_name follows the casing, response_body that the
-Lua filter unwraps is gone, fields for gRPC clients only are gone, and the HTTP twins of streams exist.
+They differ from the image in what Envoy cannot know or would refuse: json_name follows the casing, response_body that
+the Lua filter unwraps is gone, fields for gRPC clients only are gone, and the HTTP twins of streams exist.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def envoy_yaml(index: Index, api: Api, settings: GatewaySettings, files: Gateway
 class _PlainDumper(yaml.SafeDumper):
     """Writes shared parts out each time instead of by anchors and aliases."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # PyYAML's signature
+    def ignore_aliases(self, data: Any) -> bool:  # PyYAML's signature
         return True
 
 
@@ -151,7 +151,7 @@ def _access_log(path: str) -> dict[str, Any]:
                 "json_format": {
                     "time": "%START_TIME%",
                     "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
-                    "path": "%PATH(NQ:ORIG)%",
+                    "path": "%PATH(NQ:ORIG_OR_PATH)%",
                     "status": "%RESPONSE_CODE%",
                     "bytes_in": "%BYTES_RECEIVED%",
                     "bytes_out": "%BYTES_SENT%",

@@ -1,7 +1,7 @@
 """The route table of Envoy. First match wins, and it is searched one by one: only exceptions are listed.
 
-A REST request is matched twice: as it came, which decides about buffering and ends on the last entry, and again when the
-transcoder has turned it into a gRPC call.
+A REST request is matched twice: as it came, which decides about buffering and ends on the last entry, and again when
+the transcoder has turned it into a gRPC call.
 """
 
 from __future__ import annotations
@@ -140,8 +140,9 @@ def _calls(api: Api, settings: GatewaySettings) -> list[dict[str, Any]]:
         routes.append(
             _call(_one_of(reads), f"{_SAFE_TO_REPEAT},reset,unavailable") | {"request_headers_to_add": deadline}
         )
-    for prefix in sorted({rpc.service.split(".")[0] for rpc in api.rpcs}):
-        routes.append(_call({"prefix": f"/{prefix}."}, _SAFE_TO_REPEAT) | {"request_headers_to_add": deadline})
+    prefixes = sorted({rpc.service.split(".")[0] for rpc in api.rpcs})
+    rest = [_call({"prefix": f"/{prefix}."}, _SAFE_TO_REPEAT) for prefix in prefixes]
+    routes += [route | {"request_headers_to_add": deadline} for route in rest]
     # Health and reflection; reflection streams.
     routes.append(_call({"prefix": "/grpc."}, _SAFE_TO_REPEAT))
     return routes
@@ -166,7 +167,7 @@ def _call(match: dict[str, Any], retry_on: str) -> dict[str, Any]:
 
 
 def _nowhere() -> dict[str, Any]:
-    """A cluster that does not exist: 404 by the router. A direct_response would be passed over by CORS and other filters."""
+    """A cluster that does not exist: 404 by the router. CORS and other filters would pass over a direct_response."""
     return {"cluster": "no_such_route", "cluster_not_found_response_code": "NOT_FOUND", "timeout": "0s"}
 
 
@@ -181,8 +182,8 @@ def _cors_policy(settings: GatewaySettings) -> dict[str, Any]:
         "allow_methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
         "allow_headers": "accept, authorization, content-type, grpc-timeout, idempotency-key, last-event-id, range, "
         "x-grpc-web, x-request-id, x-user-agent",
-        "expose_headers": "allow, content-disposition, content-range, grpc-message, grpc-status, grpc-status-details-bin, "
-        "location, retry-after, x-request-id",
+        "expose_headers": "allow, content-disposition, content-range, grpc-message, grpc-status, "
+        "grpc-status-details-bin, location, retry-after, x-request-id",
         "allow_credentials": True,
         "max_age": "600",
     }

@@ -30,18 +30,15 @@ class ExampleBuilder:
             return schema["enum"][0]
         kind = schema.get("type", "object")
         kind = kind[0] if isinstance(kind, list) else kind
-        makers = {
-            "object": self._object,
-            "array": self._array,
-            "string": _string,
-            "integer": _number,
-            "number": _number,
-        }
-        if kind == "boolean":
-            return False
-        return makers[kind](schema, name, depth)
+        if kind == "object":
+            return self._object(schema, depth)
+        if kind == "array":
+            return self._array(schema, name, depth)
+        if kind == "string":
+            return _string(schema, name)
+        return False if kind == "boolean" else _number(schema)
 
-    def _object(self, schema: Schema, name: str, depth: int) -> dict[str, Any]:
+    def _object(self, schema: Schema, depth: int) -> dict[str, Any]:
         required = schema.get("required", [])
         members = schema.get("properties", {})
         # Below the second level only what must be there, or recursive messages would not end.
@@ -55,7 +52,7 @@ class ExampleBuilder:
         return [self.example(items, name, depth + 1)]
 
 
-def _string(schema: Schema, name: str, depth: int) -> str:
+def _string(schema: Schema, name: str) -> str:
     described = _QUOTED.match(schema.get("description", ""))
     if schema.get("format") == "uuid" or name == "id" or name.endswith(("_id", "Id")):
         return _UUID
@@ -70,7 +67,7 @@ def _string(schema: Schema, name: str, depth: int) -> str:
     return text[: schema.get("maxLength", len(text))]
 
 
-def _number(schema: Schema, name: str, depth: int) -> int:
+def _number(schema: Schema) -> int:
     low = schema.get("minimum", 0)
     if "exclusiveMinimum" in schema:
         low = int(schema["exclusiveMinimum"]) + 1

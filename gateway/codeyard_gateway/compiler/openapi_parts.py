@@ -7,15 +7,17 @@ from typing import Any
 
 from codeyard_gateway.compiler.model import ErrorShape
 
-DESCRIPTION = """One API, several ways to reach it on the same port: JSON over HTTP as described here, server-sent events, \
-WebSockets, gRPC and gRPC-web.
+DESCRIPTION = """One API, several ways to reach it on the same port: JSON over HTTP as described here, server-sent \
+events, WebSockets, gRPC and gRPC-web.
 
-Members that are not known are ignored. In a request `null` means the same as leaving the member out. An answer leaves out \
-what is not set, and prints zero, false, "" and []. Every answer has the header `X-Request-Id`; a request may bring its own."""
+Members that are not known are ignored. In a request `null` means the same as leaving the member out. An answer leaves \
+out what is not set, and prints zero, false, "" and []. Every answer has the header `X-Request-Id`; a request may \
+bring its own."""
 
-SSE = """A stream of frames, each ended by a blank line. A stored event has the lines "event: <type>", "id: <event id>" and \
-"data: <the event as JSON>"; an event that is only live has no id line. A line that starts with a colon is a comment and \
-keeps the connection open. The id of the last frame, sent as the header Last-Event-ID, resumes the stream after it."""
+SSE = """A stream of frames, each ended by a blank line. A stored event has the lines "event: <type>", \
+"id: <event id>" and "data: <the event as JSON>"; an event that is only live has no id line. A line that starts with a \
+colon is a comment and keeps the connection open. The id of the last frame, sent as the header Last-Event-ID, resumes \
+the stream after it."""
 
 SSE_EXAMPLE = (
     ": ready\n\nevent: turn.started\nid: 01930000-0000-7000-8000-000000000001\n"
@@ -26,8 +28,8 @@ WEBSOCKET = "This is a WebSocket: the request must be an upgrade, and each frame
 
 HEADERS: dict[str, Any] = {
     "XRequestId": {
-        "description": "Names this request in the log. The request's own X-Request-Id when it is at most 128 characters of"
-        " letters, digits, dot, underscore and hyphen.",
+        "description": "Names this request in the log. The request's own X-Request-Id when it is at most 128 characters"
+        " of letters, digits, dot, underscore and hyphen.",
         "schema": {"type": "string"},
     },
     "Location": {"description": "Where to go on.", "schema": {"type": "string"}},
@@ -41,8 +43,8 @@ PARAMETERS: dict[str, Any] = {
     "IdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "A key of the caller's choice. The same key with the same request gets the first answer again for 24"
-        " hours; with another request it is refused (409).",
+        "description": "A key of the caller's choice. The same key with the same request gets the first answer again"
+        " for 24 hours; with another request it is refused (409).",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     },
     "LastEventId": {

@@ -127,7 +127,10 @@ class _Reader:
         rpc = rpcs[method.name]
         for binding in options.http_bindings(method):
             verb = str(binding.WhichOneof("pattern"))
-            template = self.template(where, str(getattr(binding, verb)) if verb in _VERBS else "")
+            if verb not in _VERBS:
+                self.problems.append(f'{where}: the verb "{verb}" is not served')
+                continue
+            template = self.template(where, str(getattr(binding, verb)))
             if template is None:
                 continue
             json_rpc = rpcs.get(rules.sse.json_method)

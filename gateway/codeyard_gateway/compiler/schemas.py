@@ -1,7 +1,8 @@
 """JSON Schemas of messages, as components of the OpenAPI document.
 
 A message that is sent and one that is received differ: a request may say null for absent and may leave things out, an
-answer always prints its plain members. A message that occurs in both gets two components, the request's named "...Input".
+answer always prints its plain members. A message that occurs in both gets two components, the request's with the suffix
+"Input".
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class SchemaBuilder:
         return schema
 
     def _name(self, key: Key) -> str:
-        message, casing, direction, without = key
+        message, casing, direction, _ = key
         short = message.split(".")[-1]
         same = [name for name in self.index.messages if name.split(".")[-1] == short and not name.startswith("google.")]
         if len(same) > 1:

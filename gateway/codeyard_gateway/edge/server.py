@@ -73,7 +73,7 @@ class EdgeSettings:
 
 
 class Edge:
-    """Serves every WebSocket of the API. :meth:`start` once, :meth:`stop` once, in one event loop.
+    """Serves every WebSocket of the API. :meth:`start` and :meth:`stop` belong to one event loop.
 
     Args:
         settings: where and how.
@@ -132,12 +132,19 @@ class Edge:
         return web.TCPSite(self._runner, host.strip("[]"), int(port))
 
     async def stop(self) -> None:
-        """Refuse new sockets, close the open ones with 1012, stop listening. Before the gRPC server stops."""
+        """Refuse new sockets, close the open ones with 1012, stop listening. Before the gRPC server stops.
+
+        A second call does nothing.
+        """
+        if self._stopping:
+            return
         self._stopping = True
         for socket in self._open:
             socket.stop()
         self._watcher.cancel()
         await self._runner.cleanup()
+        if self.settings.address.startswith("/"):
+            pathlib.Path(self.settings.address).unlink(missing_ok=True)
         await self._channel.close(None)
         self._executor.shutdown(wait=False, cancel_futures=True)
 

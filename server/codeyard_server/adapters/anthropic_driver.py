@@ -1,6 +1,6 @@
 """Drives Anthropic's messages API and servers that speak it.
 
-Implements :class:`codeyard_server.models.ports.ModelDriver` over the vendor's SDK. Three rules of the API shape the code:
+Implements :class:`codeyard_server.models.ports.ModelDriver` over the vendor's SDK. Three facts shape the code:
 
 * The roles alternate, so neighbours of one role become one message, and tool results are blocks of a user message.
 * The SDK speaks a newer version of the API than compatible servers; the one before is asked for, which also still takes
@@ -184,7 +184,7 @@ def _parameters(request: GenerationRequest) -> dict[str, Any]:
             max_tokens += budget
         optional |= _thinking(request, budget)
     elif request.temperature is not None:
-        # A model that thinks takes none. The SDK has no parameter for it, because the newest version of the API has not.
+        # A model that thinks takes none. The SDK has no parameter for it, because the API's newest version has none.
         optional["extra_body"] = {"temperature": request.temperature}
     return {
         "model": request.model,
@@ -210,7 +210,7 @@ def _thinking(request: GenerationRequest, budget: int) -> dict[str, Any]:
 
 
 def _is_adaptive(model: str) -> bool:
-    """Whether the model takes an effort in place of a budget; names without a version do not tell, and take a budget."""
+    """Whether the model takes an effort in place of a budget. A name without a version does not tell, and takes one."""
     version = _VERSION.search(model)
     return version is not None and (int(version["major"]), int(version["minor"] or 0)) >= _FIRST_ADAPTIVE
 

@@ -64,10 +64,9 @@ class LlmSimDriver:
         """Do nothing: there is nothing to close."""
 
     def _fails_now(self, request: GenerationRequest) -> bool:
-        """Whether this request comes for the first time; remembered until it comes again."""
+        """Whether this request comes for the first time."""
         key = hash(repr(request))
         if key in self._failed_once:
-            del self._failed_once[key]
             return False
         if len(self._failed_once) >= _MAX_REMEMBERED:
             del self._failed_once[next(iter(self._failed_once))]

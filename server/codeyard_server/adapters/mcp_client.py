@@ -181,18 +181,29 @@ class McpConnections:
 
     async def _connection(self, server: McpServer) -> _Connection:
         """Return an open connection."""
-        connection = self._open.get(server.key)
-        if connection is None or connection.ended:
-            if len(self._open) >= self._limits.connections:
+        while True:
+            connection = self._open.get(server.key)
+            if connection is not None and connection.ended:
+                self._remove(server.key, connection)
+            elif connection is not None:
+                break
+            elif len(self._open) >= self._limits.connections:
                 await self._make_room()
-            connection = _Connection(server, self._guard, self._limits, lambda: self._forget_tools(server))
-            self._open[server.key] = connection
-            connection.task.add_done_callback(lambda _: self._remove(server.key, connection))
+            else:
+                connection = self._opened(server)
+                break
         await connection.opened()
         return connection
 
+    def _opened(self, server: McpServer) -> _Connection:
+        connection = _Connection(server, self._guard, self._limits, lambda: self._forget_tools(server))
+        self._open[server.key] = connection
+        connection.task.add_done_callback(lambda _: self._remove(server.key, connection))
+        return connection
+
     async def _make_room(self) -> None:
-        key, connection = min(self._open.items(), key=lambda item: item[1].last_used)
+        """Close the connection that was unused longest, one in use only if all are."""
+        key, connection = min(self._open.items(), key=lambda item: (item[1].busy, item[1].last_used))
         self._remove(key, connection)
         await connection.aclose()
 
@@ -266,6 +277,11 @@ class _Connection:
         return self._ready.result()
 
     @property
+    def busy(self) -> bool:
+        """Whether calls are under way."""
+        return self._users > 0
+
+    @property
     def ended(self) -> bool:
         """Whether nothing can be sent any more."""
         return self.task.done() or self._stop.is_set() or (self._ended is not None and self._ended.is_set())
@@ -330,7 +346,7 @@ class _Connection:
                 done, _ = await asyncio.wait(
                     waits, timeout=self._limits.idle_seconds, return_when=asyncio.FIRST_COMPLETED
                 )
-                if done or (not self._users and time.monotonic() - self.last_used >= self._limits.idle_seconds):
+                if done or (not self.busy and time.monotonic() - self.last_used >= self._limits.idle_seconds):
                     return
         finally:
             self._stop.set()
@@ -348,7 +364,8 @@ class _Connection:
             async with stdio_client(parameters, errlog=sys.__stderr__ or sys.stderr) as streams:
                 yield streams
             return
-        self._transport = _HttpTransport(self._guard, self._limits.response_bytes)
+        guard = _guard_of(server.url) if server.trusted else self._guard
+        self._transport = _HttpTransport(guard, self._limits.response_bytes)
         client = httpx2.AsyncClient(
             transport=self._transport,
             headers={**server.headers, "accept-encoding": "identity", "user-agent": "Codeyard-MCP/1.0"},
@@ -413,6 +430,13 @@ async def _agree(session: ClientSession) -> None:
         if error.code == mcp_types.CONNECTION_CLOSED:
             raise
         await session.discover()
+
+
+def _guard_of(url: str) -> AddressGuard:
+    """Return a guard that admits the address of this URL, wherever it is, and the public ones."""
+    parsed = httpx2.URL(url)
+    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    return AddressGuard([f"{parsed.raw_host.decode('ascii')}:{port}"])
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

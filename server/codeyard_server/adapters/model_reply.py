@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from codeyard_server.core import canonical
 from codeyard_server.models.ports import ModelError, Reply, ToolCall, Usage
 
-MAX_REPLY_CHARACTERS = 8 * 1024 * 1024
-"""Of text and arguments together. No model writes that much; a broken server must not fill the memory."""
+MAX_REPLY_CHARACTERS = 1024 * 1024
+"""Of text and arguments together. No model writes that much; a broken server must not fill the memory, and the reply
+must fit into one answer of the API."""
 
 FinishReason = Literal["stop", "tool_calls", "length"]
 
@@ -109,7 +111,7 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
         return {}
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        return _storable_object(value) if isinstance(value, dict) else None
+        return _storable_object(value) if isinstance(value, dict) and not canonical.is_too_deep(value) else None
     except (ValueError, RecursionError):
         return None
 

@@ -8,7 +8,8 @@
       url: https://tickets.example.com/mcp
       headers: {Authorization: Bearer example}
 
-YAML or JSON. Everybody may use these servers; a command runs with the rights of the server process.
+YAML or JSON. Everybody may use these servers. A command runs with the rights of the server process; an address may be one
+of the private network, and nothing but this server is thereby opened to agents.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def read_servers(path: pathlib.Path | None) -> tuple[McpServer, ...]:
         McpServer(
             key=f"config/{entry.name}",
             name=entry.name,
+            trusted=True,
             url=entry.url,
             headers=entry.headers,
             command=entry.command,

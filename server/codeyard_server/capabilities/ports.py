@@ -150,6 +150,8 @@ class McpServer:
     """Names this server with this configuration in the process: another key is another connection."""
     name: str
     """Slug; the capability is ``mcp:<name>``."""
+    trusted: bool = False
+    """Whether the administrator named it: its own address may then be dialled wherever it is."""
     url: str | None = None
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     """Sent with every request; may hold secrets."""

@@ -6,6 +6,17 @@ import datetime
 import json
 from typing import Any
 
+MAX_DEPTH = 30
+"""Deepest nesting of free JSON that every face can carry: decoders stop at 100 messages, and an object takes three."""
+
+
+def is_too_deep(value: Any, depth: int = MAX_DEPTH) -> bool:
+    """Whether lists and objects are nested in value by more than depth levels."""
+    if not isinstance(value, dict | list | tuple):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return depth == 0 or any(is_too_deep(item, depth - 1) for item in items)
+
 
 def integral(value: Any) -> Any:
     """Return value with whole floats below 2^53 as ints: a protobuf Struct knows only doubles."""
@@ -29,4 +40,4 @@ def text(value: Any) -> str:
 
 def timestamp(moment: datetime.datetime) -> str:
     """Return an aware time as RFC 3339 in UTC with Z and milliseconds."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -20,6 +20,7 @@ import asyncpg
 from codeyard_server.core import canonical, errors
 from codeyard_server.core.database import Transaction
 from codeyard_server.core.fanout import FanOut
+from codeyard_server.core.paging import PAGE_BYTES
 from codeyard_server.core.queries import Queries
 from codeyard_server.core.record import Record
 
@@ -126,9 +127,13 @@ class EventLog:
         tx.after_commit(lambda: self._fanout.publish(stream_id, records))
         return records
 
-    async def read(self, tx: Transaction, stream_id: uuid.UUID, *, after: int, limit: int) -> list[Record]:
-        """Return at most limit events with a sequence above ``after``, in order."""
-        return [record_of(row) for row in await tx.fetch(sql.read_events, stream_id, after, limit)]
+    async def read(self, tx: Transaction, stream_id: uuid.UUID, *, after: int, limit: int) -> tuple[list[Record], bool]:
+        """Return at most limit events with a sequence above ``after``, in order, and whether more follow them.
+
+        A page ends early where its events are large; see paging.PAGE_BYTES.
+        """
+        rows = await tx.fetch(sql.read_events, stream_id, after, limit, PAGE_BYTES)
+        return [record_of(row) for row in rows], bool(rows) and rows[0]["found"] > len(rows)
 
     async def read_many(self, tx: Transaction, cursors: Iterable[tuple[uuid.UUID, int]]) -> list[Record]:
         """Return what several streams have after their cursors, by stream and sequence; at most 200 of each."""

@@ -10,7 +10,16 @@ from typing import Any, Protocol, TypeVar
 from codeyard_server.core import errors, paging
 from codeyard_server.core.call import Call
 
-T = TypeVar("T")
+
+class Row(Protocol):
+    """A row as its message."""
+
+    def ByteSize(self) -> int:  # noqa: N802 - protobuf's name
+        """Its size on the wire."""
+        ...
+
+
+R = TypeVar("R", bound=Row)
 
 
 class PageRequest(Protocol):
@@ -37,12 +46,16 @@ class Page:
                 raise errors.InvalidArgument("offset and page_token cannot be used together")
             self.after = paging.decode(request.page_token)
 
-    def split(self, rows: Sequence[T]) -> tuple[Sequence[T], T | None]:
+    def split(self, rows: Sequence[R]) -> tuple[Sequence[R], R | None]:
         """Return the rows of this page, and the last of them when there is a next page."""
-        if len(rows) <= self.limit:
-            return rows, None
         page = rows[: self.limit]
-        return page, page[-1]
+        size = 0
+        for place, row in enumerate(page):
+            size += row.ByteSize()
+            if size > paging.PAGE_BYTES and place:
+                page = page[:place]
+                break
+        return page, page[-1] if len(page) < len(rows) else None
 
 
 def envelope(call: Call, response: Any) -> Any:

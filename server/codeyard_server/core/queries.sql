@@ -24,11 +24,21 @@ ORDER BY e.n
 RETURNING seq, id, created_at
 
 -- name: read_events
-SELECT stream_id, seq, id, type, data, created_at, turn_id, input_message_id, exec_id, tags
-FROM events
-WHERE stream_id = $1 AND seq > $2
+-- The page ends before the event with which its data would exceed $4 bytes, but not before the first.
+SELECT stream_id, seq, id, type, data, created_at, turn_id, input_message_id, exec_id, tags, found
+FROM (
+    SELECT page.*, row_number() OVER w AS place, sum(octet_length(data)) OVER w AS bytes, count(*) OVER () AS found
+    FROM (
+        SELECT stream_id, seq, id, type, data, created_at, turn_id, input_message_id, exec_id, tags
+        FROM events
+        WHERE stream_id = $1 AND seq > $2
+        ORDER BY seq
+        LIMIT $3::integer + 1
+    ) AS page
+    WINDOW w AS (ORDER BY seq)
+) AS page
+WHERE place <= $3 AND (bytes <= $4 OR place = 1)
 ORDER BY seq
-LIMIT $3
 
 -- name: read_many_events
 SELECT e.*

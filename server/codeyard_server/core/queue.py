@@ -16,20 +16,19 @@ import structlog
 from pgqueuer import PgQueuer
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.adapters.persistence.qb import QueryQueueBuilder
+from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job, Schedule
 from pgqueuer.domain.settings import DBSettings
 from pgqueuer.ports.driver import NotifyCallback
 
 from codeyard_server.core import canonical
 from codeyard_server.core.bus import Bus
-from codeyard_server.core.database import Transaction
-from codeyard_server.core.fanout import FanOut
+from codeyard_server.core.database import Transaction, keep_session
 
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_TIMEOUT = datetime.timedelta(seconds=2)
 BATCH = 20
-_SIGNAL = "jobs"
 _RESTART_SECONDS = 0.5
 
 Handler = Callable[[bytes], Awaitable[None]]
@@ -53,12 +52,22 @@ class _BusDriver(AsyncpgPoolDriver):
             callback(payload)
 
 
+class _Manager(QueueManager):
+    """Waits for the next wake-up without asking first whether there is work or when some falls due.
+
+    Those are up to three statements after every batch. They make up for notifications that a trigger sends before the
+    row is visible; ours come after the commit, in the same process, and no job of ours is deferred.
+    """
+
+    async def _effective_dequeue_timeout(self, dequeue_timeout: datetime.timedelta) -> datetime.timedelta:
+        return dequeue_timeout
+
+
 class Queue:
     """Enqueues jobs and runs the handlers registered for them, at most ``concurrency`` at a time."""
 
-    def __init__(self, fanout: FanOut, *, concurrency: int) -> None:
-        self._fanout = fanout
-        self._concurrency = max(concurrency, 2 * BATCH)
+    def __init__(self, *, concurrency: int) -> None:
+        self._slots = asyncio.Semaphore(concurrency)
         self._stopping = asyncio.Event()
         self._settings = DBSettings()
         self._enqueue_sql = QueryQueueBuilder(settings=self._settings).build_enqueue_query()
@@ -66,7 +75,6 @@ class Queue:
         self._schedules: dict[str, tuple[str, Callable[[], Awaitable[None]]]] = {}
         self._driver: _BusDriver | None = None
         self._running: PgQueuer | None = None
-        fanout.on_signal[_SIGNAL] = lambda _: self._wake()
 
     def handle(self, entrypoint: str, handler: Handler) -> None:
         """Register the handler of an entrypoint. It may run twice for one job and must bear it."""
@@ -77,9 +85,13 @@ class Queue:
         self._schedules[name] = (expression, handler)
 
     async def enqueue(self, tx: Transaction, entrypoint: str, payload: bytes) -> None:
-        """Enqueue a job within the transaction; workers are woken after its commit."""
+        """Enqueue a job within the transaction; this process's worker is woken after its commit.
+
+        The others look every second: the gateway spreads calls, and so jobs, evenly, and waking every worker for every
+        job would only make them compete for it.
+        """
         await tx.fetch(self._enqueue_sql, [0], [entrypoint], [payload], [datetime.timedelta()], [None], ["{}"])
-        tx.after_commit(lambda: self._fanout.signal(_SIGNAL))
+        tx.after_commit(self._wake)
 
     def attach(self, bus: Bus) -> None:
         """Receive PgQueuer's own notifications (health probe, cancellation) over the bus."""
@@ -106,6 +118,7 @@ class Queue:
             dsn,
             min_size=1,
             max_size=3,
+            reset=keep_session,
             server_settings={"application_name": "codeyard-queue", "synchronous_commit": "off", "jit": "off"},
         )
         try:
@@ -121,8 +134,10 @@ class Queue:
     async def _work(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._driver = _BusDriver(pool)
         worker = self._running = PgQueuer(self._driver)
+        worker.qm = _Manager(worker.qm.queries, worker.qm.channel)
+        worker.qm.shutdown = worker.shutdown
         for entrypoint, handler in self._handlers.items():
-            worker.entrypoint(entrypoint)(_job(handler))
+            worker.entrypoint(entrypoint)(self._job(handler))
         for name, (expression, task) in self._schedules.items():
             worker.schedule(name, expression)(_scheduled(task))
         if self._stopping.is_set():
@@ -131,25 +146,24 @@ class Queue:
             await worker.run(
                 dequeue_timeout=datetime.timedelta(seconds=1),
                 batch_size=BATCH,
-                max_concurrent_tasks=self._concurrency,
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 log_aggregation_interval=datetime.timedelta(),
             )
         finally:
             self._running = None
 
+    def _job(self, handler: Handler) -> Callable[[Job], Awaitable[None]]:
+        async def run(job: Job) -> None:
+            async with self._slots:
+                await handler(job.payload or b"")
+
+        return run
+
     def stop(self) -> None:
         """Take no further jobs; :meth:`run` ends when those that run have ended."""
         self._stopping.set()
         if self._running is not None:
             self._running.shutdown.set()
-
-
-def _job(handler: Handler) -> Callable[[Job], Awaitable[None]]:
-    async def run(job: Job) -> None:
-        await handler(job.payload or b"")
-
-    return run
 
 
 def _scheduled(task: Callable[[], Awaitable[None]]) -> Callable[[Schedule], Awaitable[None]]:

@@ -51,11 +51,11 @@ class Subscriptions:
     async def _catch_up(self, stream_id: uuid.UUID, cursor: int) -> AsyncIterator[list[Record]]:
         while True:
             async with self._database.connection() as tx:
-                page = await self._log.read(tx, stream_id, after=cursor, limit=PAGE)
+                page, more = await self._log.read(tx, stream_id, after=cursor, limit=PAGE)
             if page:
                 cursor = page[-1].seq
                 yield page
-            if len(page) < PAGE:
+            if not more:
                 return
 
     async def _live(

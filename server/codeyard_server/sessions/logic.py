@@ -32,6 +32,13 @@ _ROLES = {
     "tool_result": "tool_result",
     "system": "system",
 }
+# Type of a content part -> its other members.
+_MEMBERS = {
+    "text": ("text",),
+    "image": ("url", "base64", "media_type"),
+    "tool_call": ("id", "name", "arguments"),
+    "tool_result": ("tool_call_id", "result", "error"),
+}
 MAX_PARTS = 1000
 
 
@@ -96,7 +103,8 @@ def draft_message(request: message_api.CreateMessageRequest, now: datetime.datet
     """Return the message a request holds, in whichever of the three forms.
 
     Raises:
-        InvalidArgument: there is no content, a part is of another type or lacks its value, a text holds NUL.
+        InvalidArgument: there is no content, a part is of another type or lacks its value, a text holds NUL, a value is
+            nested too deeply.
     """
     if request.HasField("message"):
         role = request.message.role or "user"
@@ -104,19 +112,19 @@ def draft_message(request: message_api.CreateMessageRequest, now: datetime.datet
     else:
         role = _ROLES[request.role or "user"]
         parts = _loose_content(request, role)
-    _check_parts(parts, role)
-    controls = _json(request.controls) if request.HasField("controls") else None
+    _check_parts(parts, role, with_calls=role not in ("user", "system") and not request.HasField("message"))
     draft = MessageDraft(
         id=new_id(),
         role=role,
         content=parts,
         tool_call_id=request.tool_call_id if request.HasField("tool_call_id") else None,
-        controls=controls,
+        controls=_json(request.controls) if request.HasField("controls") else None,
         metadata=_json(request.metadata) if request.HasField("metadata") else None,
         tags=list(request.tags),
         now=now,
     )
     refuse_nul([draft.content, draft.controls, draft.metadata, draft.tags, draft.tool_call_id])
+    _refuse_deep(draft.metadata)
     return draft
 
 
@@ -132,7 +140,8 @@ def _loose_content(request: message_api.CreateMessageRequest, role: str) -> list
         if request.role == "tool_call":
             value = [{"arguments": {}, **value, "type": "tool_call"}]
         elif role == "tool_result":
-            value = [{**value, "type": "tool_result", "tool_call_id": request.tool_call_id}]
+            outcome = value if value.keys() & {"result", "error"} else {"result": value}
+            value = [{**outcome, "type": "tool_result", "tool_call_id": request.tool_call_id}]
     if isinstance(value, list):
         return _parts(value)
     raise errors.InvalidArgument("content must be text, an object with text, or an array of parts")
@@ -152,7 +161,8 @@ def _parts(values: Sequence[Any]) -> list[dict[str, Any]]:
 
 def part_value(part: message_pb2.ContentPart) -> dict[str, Any]:
     """Return a part as a JSON value, with the members its type has."""
-    return _json(part)
+    value = _json(part)
+    return {name: value[name] for name in ("type", *_MEMBERS[part.type]) if name in value}
 
 
 def _json(message: Any) -> dict[str, Any]:
@@ -160,10 +170,10 @@ def _json(message: Any) -> dict[str, Any]:
     return value
 
 
-def _check_parts(parts: Sequence[dict[str, Any]], role: str) -> None:
+def _check_parts(parts: Sequence[dict[str, Any]], role: str, *, with_calls: bool) -> None:
     if not parts:
         raise errors.InvalidArgument("A message needs at least one content part")
-    allowed = {"text", "image"} if role in ("user", "system") else {"text", "image", "tool_call", "tool_result"}
+    allowed = {"text", "image", "tool_call", "tool_result"} if with_calls else {"text", "image"}
     for part in parts:
         kind = part.get("type")
         if kind not in allowed:
@@ -174,12 +184,20 @@ def _check_parts(parts: Sequence[dict[str, Any]], role: str) -> None:
             raise errors.InvalidArgument("An image part needs either url or base64")
         if kind == "image" and "base64" in part:
             _check_image(part)
-        if kind == "tool_call" and not (part.get("id") and part.get("name") and isinstance(part.get("arguments"), dict)):
-            raise errors.InvalidArgument("A tool_call part needs id, name and an object of arguments")
-        if kind == "tool_result" and not part.get("tool_call_id"):
-            raise errors.InvalidArgument("A tool_result part needs tool_call_id")
+        if kind in ("tool_call", "tool_result"):
+            _check_call(part)
     if role == "user" and all(part["type"] == "text" and not part["text"].strip() for part in parts):
         raise errors.InvalidArgument("A message must not be blank")
+
+
+def _check_call(part: dict[str, Any]) -> None:
+    """A history with half a call would fail every later turn of the session."""
+    _refuse_deep(part.get("arguments", part.get("result")))
+    if part["type"] == "tool_result":
+        if not part.get("tool_call_id"):
+            raise errors.InvalidArgument("A tool_result part needs tool_call_id")
+    elif not (part.get("id") and part.get("name") and isinstance(part.get("arguments"), dict)):
+        raise errors.InvalidArgument("A tool_call part needs id, name and an object of arguments")
 
 
 def _check_image(part: dict[str, Any]) -> None:
@@ -189,6 +207,11 @@ def _check_image(part: dict[str, Any]) -> None:
         base64.b64decode(part["base64"], validate=True)
     except ValueError as error:
         raise errors.InvalidArgument("An image part's base64 is not base64") from error
+
+
+def _refuse_deep(value: Any) -> None:
+    if canonical.is_too_deep(value):
+        raise errors.InvalidArgument(f"A value is nested by more than {canonical.MAX_DEPTH} levels")
 
 
 def refuse_nul(value: Any) -> None:

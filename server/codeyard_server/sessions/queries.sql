@@ -42,15 +42,25 @@ WHERE id = (SELECT id FROM sessions WHERE id = $1 AND agent_id = $2)
 FOR UPDATE
 
 -- name: message_asked
-UPDATE sessions SET asked_seq = $2, updated_at = $3 WHERE id = $1
+UPDATE sessions SET asked_seq = $3, updated_at = $4 WHERE id = $1 AND agent_id = $2 RETURNING id
 
 -- name: conversation
-SELECT seq, id, type, data, tags, created_at
-FROM events
-WHERE stream_id = $1 AND seq > $2
-  AND type IN ('message.user', 'message.agent', 'message.system', 'message.tool_result', 'tool.call_completed')
+-- The page ends before the message with which its data would exceed $5 bytes, but not before the first.
+SELECT seq, id, type, data, tags, created_at, found
+FROM (
+    SELECT page.*, row_number() OVER w AS place, sum(octet_length(data)) OVER w AS bytes, count(*) OVER () AS found
+    FROM (
+        SELECT seq, id, type, data, tags, created_at
+        FROM events
+        WHERE stream_id = $1 AND seq > $2
+          AND type IN ('message.user', 'message.agent', 'message.system', 'message.tool_result', 'tool.call_completed')
+        ORDER BY seq
+        LIMIT $3::integer + 1 OFFSET $4
+    ) AS page
+    WINDOW w AS (ORDER BY seq)
+) AS page
+WHERE place <= $3 AND (bytes <= $5 OR place = 1)
 ORDER BY seq
-LIMIT $3 OFFSET $4
 
 -- name: conversation_size
 SELECT count(*)::integer

@@ -207,13 +207,15 @@ class MessageService:
         Raises:
             NotFound: the agent has no such session.
         """
-        await store.require_session(tx, scope, agent_id, session_id)
+        if not draft.starts_turn:
+            await store.require_session(tx, scope, agent_id, session_id)
         try:
             (record,) = await self._events.append(tx, session_id, [draft.event()])
         except StaleGeneration as error:
-            raise errors.NotFound("Session not found") from error  # deleted since the line above
+            raise errors.NotFound("Session not found") from error
         if draft.starts_turn:
-            await store.message_asked(tx, scope, session_id, record.seq, draft.now)
+            # This also finds out whether the session is the agent's; if not, the event goes with the transaction.
+            await store.message_asked(tx, scope, agent_id, session_id, record.seq, draft.now)
             await jobs.enqueue_turn(self._queue, tx, session_id)
         return record
 
@@ -225,12 +227,10 @@ class MessageService:
         page = logic.message_page(request)
         async with self._database.connection() as tx:
             await store.require_session(tx, scope, agent_id, session_id)
-            rows = await store.conversation(
-                tx, scope, session_id, after=page.after, limit=page.limit + 1, offset=page.offset
+            rows, more = await store.conversation(
+                tx, scope, session_id, after=page.after, limit=page.limit, offset=page.offset
             )
             total = await store.conversation_size(tx, scope, session_id)
-        more = len(rows) > page.limit
-        rows = rows[: page.limit]
         response: message_api.ListMessagesResponse = envelope(
             call,
             message_api.ListMessagesResponse(
@@ -284,4 +284,5 @@ class EventService:
         async with self._database.connection() as tx:
             await store.require_session(tx, scope, uuid.UUID(request.agent_id), session_id)
             after = await self._events.resolve_cursor(tx, session_id, since)
-            return await self._events.read(tx, session_id, after=after, limit=limit)
+            records, _ = await self._events.read(tx, session_id, after=after, limit=limit)
+            return records

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import asyncpg
 from codeyard.sessions.v1 import session_pb2 as pb
 
-from codeyard_server.core import errors
+from codeyard_server.core import errors, paging
 from codeyard_server.core.database import Transaction
 from codeyard_server.core.queries import Queries
 from codeyard_server.core.record import Record
@@ -139,20 +139,27 @@ async def delete_session(tx: Transaction, scope: Scope, agent_id: uuid.UUID, ses
     _found(await tx.row(sql.delete_session, session_id, agent_id))
 
 
-async def message_asked(tx: Transaction, scope: Scope, session_id: uuid.UUID, seq: int, now: datetime.datetime) -> None:
-    """Record that the user's message at seq waits for an answer. The stream's row must be locked."""
-    await tx.execute(sql.message_asked, session_id, seq, now)
+async def message_asked(
+    tx: Transaction, scope: Scope, agent_id: uuid.UUID, session_id: uuid.UUID, seq: int, now: datetime.datetime
+) -> None:
+    """Record that the user's message at seq waits for an answer. The stream's row must be locked.
+
+    Raises:
+        NotFound: there is no such session, or it is another agent's.
+    """
+    _found(await tx.row(sql.message_asked, session_id, agent_id, seq, now))
 
 
 async def conversation(
     tx: Transaction, scope: Scope, session_id: uuid.UUID, *, after: int, limit: int, offset: int
-) -> list[Record]:
-    """Return the events that hold messages, in order."""
-    rows = await tx.fetch(sql.conversation, session_id, after, limit, offset)
-    return [
+) -> tuple[list[Record], bool]:
+    """Return the events that hold messages, in order, and whether more follow them; at most paging.PAGE_BYTES."""
+    rows = await tx.fetch(sql.conversation, session_id, after, limit, offset, paging.PAGE_BYTES)
+    records = [
         Record(session_id, row["seq"], row["id"], row["type"], row["data"], row["created_at"], tags=row["tags"])
         for row in rows
     ]
+    return records, bool(rows) and rows[0]["found"] > len(rows)
 
 
 async def conversation_size(tx: Transaction, scope: Scope, session_id: uuid.UUID) -> int:

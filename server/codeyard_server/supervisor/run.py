@@ -132,7 +132,8 @@ class Yard:
         port = gateway.free_port(options.host, options.port)
         host = f"[{options.host}]" if ":" in options.host else options.host
         # What can be set in the environment wins over the file, and both win over what we would choose.
-        defaults = {"BASE_URL": f"http://{host}:{port}", "CODEYARD_BLOB_URL": self._layout.blobs.as_uri(), **secrets}
+        self._url = f"http://{_reachable(options.host)}:{port}"
+        defaults = {"BASE_URL": self._url, "CODEYARD_BLOB_URL": self._layout.blobs.as_uri(), **secrets}
         overrides = {name: value for name, value in defaults.items() if not os.environ.get(name)}
         own = {"CODEYARD_LISTEN": f"{host}:{port}", "CODEYARD_SOCKET": str(self._layout.server_socket(0))}
         overrides |= {**own, "CODEYARD_EDGE_SOCKET": str(self._layout.edge_socket(0))}
@@ -144,7 +145,6 @@ class Yard:
             connections = options.processes * settings.database_pool_size
             cluster = await postgres.prepare(self._layout, secrets, connections)
             overrides["DATABASE_URL"] = cluster.url
-        self._url = f"http://{_reachable(options.host)}:{port}"
         if settings.auth_mode != "none" and settings.admin_key is not None:
             self._token = settings.admin_key.get_secret_value()
         # The servers sign in as the database's ordinary user; the administrator's password stays here.

@@ -5,18 +5,17 @@ SELECT true FROM streams WHERE id = $1 FOR UPDATE
 
 -- name: locked_session
 -- A statement of its own, after lock_stream: one that waits for a lock sees the other tables as they were before it.
-SELECT s.agent_id, s.owner_id, s.model_id, s.asked_seq, s.taken_seq, s.started_at,
+SELECT s.agent_id, s.owner_id, s.model_id, s.started_at, w.seqs, w.messages,
        t.id AS turn_id, t.started_at AS turn_started_at, t.cancel_requested,
-       coalesce(t.lease_until > now(), false) AS leased
+       coalesce(t.lease_until > clock_timestamp(), false) AS leased
 FROM sessions s
 LEFT JOIN turns t ON t.session_id = s.id AND t.state = 'running'
+LEFT JOIN LATERAL (
+    SELECT array_agg(e.seq ORDER BY e.seq) AS seqs, array_agg(e.data ORDER BY e.seq) AS messages
+    FROM events e
+    WHERE e.stream_id = s.id AND e.seq > s.taken_seq AND e.type = 'message.user'
+) w ON t.id IS NULL AND s.asked_seq > s.taken_seq
 WHERE s.id = $1
-
--- name: waiting_messages
-SELECT seq, data
-FROM events
-WHERE stream_id = $1 AND seq > $2 AND type = 'message.user'
-ORDER BY seq
 
 -- name: start_turn
 WITH turn AS (

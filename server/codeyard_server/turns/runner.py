@@ -203,7 +203,7 @@ class TurnRunner:
             return await self._start(tx, session_id, session)
 
     async def _start(self, tx: Transaction, session_id: uuid.UUID, session: store.LockedSession) -> Turn:
-        waiting = await store.waiting_messages(tx, SYSTEM, session_id, session.taken_seq)
+        waiting = session.waiting
         messages = [item.message for item in waiting]
         turn_id, now = new_id(), self._clock()
         events = payloads.TurnEvents(turn_id, uuid.UUID(messages[-1]["id"]))

@@ -21,32 +21,28 @@ sql = Queries.beside(__file__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WaitingMessage:
+    """A user's message that no turn has taken."""
+
+    seq: int
+    message: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class LockedSession:
     """A session whose stream's row is locked, with the turn that runs in it, if one does."""
 
     agent_id: uuid.UUID
     owner_id: uuid.UUID | None
     model_id: uuid.UUID | None
-    asked_seq: int
-    taken_seq: int
+    waiting: tuple[WaitingMessage, ...]
+    """Messages that no turn has taken; not read while a turn runs."""
     first_turn: bool
     turn_id: uuid.UUID | None
     turn_started_at: datetime.datetime | None
     cancel_requested: bool
     leased: bool
 
-    @property
-    def waiting(self) -> bool:
-        """Whether messages wait for a turn."""
-        return self.asked_seq > self.taken_seq
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class WaitingMessage:
-    """A user's message that no turn has taken."""
-
-    seq: int
-    message: Mapping[str, Any]
 
 
 async def lock_session(tx: Transaction, scope: Scope, session_id: uuid.UUID) -> LockedSession | None:
@@ -60,20 +56,16 @@ async def lock_session(tx: Transaction, scope: Scope, session_id: uuid.UUID) -> 
         agent_id=row["agent_id"],
         owner_id=row["owner_id"],
         model_id=row["model_id"],
-        asked_seq=row["asked_seq"],
-        taken_seq=row["taken_seq"],
+        waiting=tuple(
+            WaitingMessage(seq, json.loads(data)["message"])
+            for seq, data in zip(row["seqs"] or (), row["messages"] or (), strict=True)
+        ),
         first_turn=row["started_at"] is None,
         turn_id=row["turn_id"],
         turn_started_at=row["turn_started_at"],
         cancel_requested=bool(row["cancel_requested"]),
         leased=row["leased"],
     )
-
-
-async def waiting_messages(tx: Transaction, scope: Scope, session_id: uuid.UUID, after: int) -> list[WaitingMessage]:
-    """Return the user's messages after a sequence, in order."""
-    rows = await tx.fetch(sql.waiting_messages, session_id, after)
-    return [WaitingMessage(row["seq"], json.loads(row["data"])["message"]) for row in rows]
 
 
 async def start_turn(

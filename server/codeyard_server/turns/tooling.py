@@ -37,6 +37,8 @@ async def run_call(tools: Mapping[str, Tool], call: ToolCall, context: ToolConte
         outcome = await execute(tool, call.arguments, context)
     if outcome.error is not None:
         return Outcome(outcome.status, error=outcome.error)
+    if canonical.is_too_deep(outcome.result):
+        return Outcome("success", {"error": f"The answer is nested by more than {canonical.MAX_DEPTH} levels"})
     size = len(canonical.text(canonical.integral(outcome.result)))
     if size > max_bytes:
         return Outcome("success", {"error": f"The answer has {size} bytes, more than the {max_bytes} that are taken"})

@@ -89,6 +89,16 @@ def open_channel(address: Address) -> SyncChannel:
     return grpc.insecure_channel(address.target, address.options())
 
 
+async def close_async_channel(channel: AsyncChannel) -> None:
+    """Close the channel and end its calls."""
+    await channel.close(None)
+
+
+def close_channel(channel: SyncChannel) -> None:
+    """Close the channel and end its calls."""
+    channel.close()
+
+
 def check_token(token: str | None) -> str | None:
     """Return the token without surrounding white space, or None for none.
 

@@ -32,8 +32,8 @@ def parts_of(content: Content) -> list[ContentPart]:
 def image(source: str | pathlib.Path | bytes, media_type: str | None = None) -> ContentPart:
     """Return an image part.
 
-    ``source`` is a URL (``http:``, ``https:``, ``data:``), a file, or the bytes themselves. ``media_type`` is needed for
-    bytes, and for a file whose name does not tell.
+    ``source`` is a URL (``http:``, ``https:``, ``data:``), a file, or the bytes themselves. ``media_type`` is needed
+    for bytes, and for a file whose name does not tell.
 
     Raises:
         ValueError: the media type is unknown.
@@ -73,9 +73,7 @@ class TurnOptions(TypedDict, total=False):
     """A second message with the same key, within a day, is the first one."""
 
 
-def message_request(
-    agent_id: str, session_id: str, content: Content, options: TurnOptions
-) -> CreateMessageRequest:
+def message_request(agent_id: str, session_id: str, content: Content, options: TurnOptions) -> CreateMessageRequest:
     """Return the request that sends a message; its key travels beside it."""
     effort, metadata = options.get("effort"), options.get("metadata")
     asked = Controls(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from typing import Any
+from typing import Any, cast
 
 import betterproto2
 
@@ -19,15 +19,22 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Struct | ListValue | Value):
         return _free(value.to_dict())
     if isinstance(value, betterproto2.Message):
-        members = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        # Every generated message is a dataclass; their common base is not.
+        names = [field.name for field in dataclasses.fields(cast(Any, value))]
+        members = ((name, getattr(value, name)) for name in names)
         return {name.rstrip("_"): to_json(member) for name, member in members if member is not None}
     if isinstance(value, datetime.datetime):
-        return value.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
+        return _time(value.astimezone(datetime.UTC))
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     if isinstance(value, dict):
         return {key: to_json(item) for key, item in value.items()}
     return value
+
+
+def _time(value: datetime.datetime) -> str:
+    digits = "seconds" if not value.microsecond else "microseconds" if value.microsecond % 1000 else "milliseconds"
+    return value.isoformat(timespec=digits).replace("+00:00", "Z")
 
 
 def _free(value: Any) -> Any:

@@ -1,15 +1,15 @@
 """Every failure is an exception with a reason. Branch on the class or the reason, never on the text.
 
-    CodeyardError              reason, message, details, request_id
-    ├── InvalidArgument        a value breaks a bound; details name the fields
-    │   └── CursorUnknown · CapabilityInvalid · ModelUnknown · ModelExists · VaultNotConfigured
-    ├── Unauthenticated · PermissionDenied · NotFound · AlreadyExists · IdempotencyKeyReused · TooLarge
-    ├── RateLimited            retry_after
-    ├── Unavailable            the yard is down, or something it depends on
-    │   └── ConnectionFailed   no answer arrived
-    ├── DeadlineExceeded · Cancelled · Internal · Unimplemented
-    ├── HostUnknown · RouteNotFound · MethodNotAllowed · UnsupportedMediaType
-    └── TurnFailed             error_code, turn_id: a turn ended without an answer
+CodeyardError              reason, message, details, request_id
+├── InvalidArgument        a value breaks a bound; details name the fields
+│   └── CursorUnknown · CapabilityInvalid · ModelUnknown · ModelExists · VaultNotConfigured
+├── Unauthenticated · PermissionDenied · NotFound · AlreadyExists · IdempotencyKeyReused · TooLarge
+├── RateLimited            retry_after
+├── Unavailable            the yard is down, or something it depends on
+│   └── ConnectionFailed   no answer arrived
+├── DeadlineExceeded · Cancelled · Internal · Unimplemented
+├── HostUnknown · RouteNotFound · MethodNotAllowed · UnsupportedMediaType
+└── TurnFailed             error_code, turn_id: a turn ended without an answer
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ class CodeyardError(Exception):
 
     reason: str = "UNSPECIFIED"
 
-    def __init__(
-        self, message: str, *, details: Sequence[FieldViolation] = (), request_id: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, details: Sequence[FieldViolation] = (), request_id: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.details = tuple(details)

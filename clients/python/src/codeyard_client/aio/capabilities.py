@@ -84,9 +84,7 @@ class AsyncMcpServers:
         request = CreateMcpServerRequest(
             name=name, url=url, headers=dict(headers or {}), installation_wide=installation_wide
         )
-        return await self._transport.call(
-            McpServerService.CREATE_MCP_SERVER, request, idempotency_key=idempotency_key
-        )
+        return await self._transport.call(McpServerService.CREATE_MCP_SERVER, request, idempotency_key=idempotency_key)
 
     async def delete(self, server_id: str) -> None:
         """Delete a server; agents that name it go on without its tools."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from asyncio import sleep
 from time import monotonic
+from typing import Any
 
 import grpc
 
 from codeyard_client._backoff import Backoff
-from codeyard_client._channel import Address, AsyncChannel, AsyncStream, open_async_channel
+from codeyard_client._channel import Address, AsyncChannel, AsyncStream, close_async_channel, open_async_channel
 from codeyard_client._method import Q, R, Stream, Unary
 from codeyard_client.errors import Cancelled, Unavailable, from_rpc
 
@@ -48,15 +49,16 @@ class AsyncTransport:
                 response_deserializer=method.response.FromString,
             )
             try:
-                return await send(request, timeout=deadline - monotonic(), metadata=metadata)
+                answer: R = await send(request, timeout=deadline - monotonic(), metadata=metadata)
+                return answer
             except grpc.RpcError as error:
                 failure = from_rpc(error)
                 if not (isinstance(failure, Unavailable) and (method.repeatable or method.keyed)):
                     raise failure from error
             await sleep(backoff.pause(failure))
 
-    async def stream(self, method: Stream[Q, R], request: Q) -> AsyncStream[R]:
-        """Yield the answers of one stream, which ends when the connection does.
+    async def stream(self, method: Stream[Q, R], request: Q) -> AsyncStream[R | None]:
+        """Yield None once the yard has taken the call on, then the answers, until the connection ends.
 
         Raises:
             CodeyardError: it did not end by itself.
@@ -66,8 +68,11 @@ class AsyncTransport:
             request_serializer=method.request.SerializeToString,
             response_deserializer=method.response.FromString,
         )
-        answers = send(request, metadata=self._metadata)
+        # Any: what the two kinds of calls share is in the types of only one.
+        answers: Any = send(request, metadata=self._metadata)
         try:
+            if await answers.initial_metadata():
+                yield None
             async for answer in answers:
                 yield answer
         except grpc.RpcError as error:
@@ -79,7 +84,7 @@ class AsyncTransport:
         """Close the connection; calls that are under way end."""
         self._closed = True
         if self._channel is not None:
-            await self._channel.close()
+            await close_async_channel(self._channel)
 
     def _open(self) -> AsyncChannel:
         if self._closed:

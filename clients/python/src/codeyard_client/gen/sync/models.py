@@ -88,7 +88,7 @@ class Models:
         is_default: bool | None = None,
         status: str | None = None,
     ) -> Model:
-        """Change what is given. ``status`` is ``active`` or ``disabled``; ``is_default=True`` moves the default here."""
+        """Change what is given. ``status`` is ``active`` or ``disabled``; ``is_default`` moves the default here."""
         request = UpdateModelRequest(
             id=id,
             model_id=model_id,
@@ -143,8 +143,8 @@ class Providers:
     ) -> Provider:
         """Add a provider.
 
-        ``provider_type`` is ``openai``, ``anthropic``, ``azure_openai``, ``ollama``, ``custom`` or ``llmsim``. The key is
-        stored encrypted and never returned.
+        ``provider_type`` is ``openai``, ``anthropic``, ``azure_openai``, ``ollama``, ``custom`` or ``llmsim``. The key
+        is stored encrypted and never returned.
         """
         request = CreateProviderRequest(
             name=name, provider_type=provider_type, base_url=base_url, api_key=api_key, is_default=is_default

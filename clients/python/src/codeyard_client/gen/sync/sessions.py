@@ -90,7 +90,8 @@ class Session(SessionFields):
         """Yield every event from the first, or after the one whose id is ``since``, and go on with those to come.
 
         A connection that breaks is made again where it broke: each stored event is yielded once, in order. Live events
-        (``message.delta``) of the gap are lost; the message that they announce follows. Ends when the session is deleted.
+        (``message.delta``) of the gap are lost, the message that they announce follows. Ends when the session is
+        deleted.
 
         Raises:
             NotFound: there is no such session.
@@ -104,13 +105,15 @@ class Session(SessionFields):
             try:
                 with closing(self._transport.stream(EventService.SUBSCRIBE, request)) as messages:
                     for message in messages:
-                        if not known:
-                            backoff, known = Backoff(self._transport.reconnect_seconds), True
-                        backoff.succeeded()
+                        known = True
+                        backoff.answered(self._transport.reconnect_seconds)
+                        if message is None:
+                            continue
+                        backoff.progressed()
                         # Before the yield: whoever closes this iterator there has had the event.
                         request.since_id = message.id or request.since_id
                         yield Event.of(message)
-                # It ends by itself when the session is deleted, or with the server process. The next attempt tells.
+                # It ends by itself when the session is deleted, or with the server process: the next attempt tells.
                 known = True
             except NotFound:
                 if known:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import uuid
 from time import monotonic, sleep
+from typing import Any
 
 import grpc
 
 from codeyard_client._backoff import Backoff
-from codeyard_client._channel import Address, SyncChannel, SyncStream, open_channel
+from codeyard_client._channel import Address, SyncChannel, SyncStream, close_channel, open_channel
 from codeyard_client._method import Q, R, Stream, Unary
 from codeyard_client.errors import Cancelled, Unavailable, from_rpc
 
@@ -48,15 +49,16 @@ class Transport:
                 response_deserializer=method.response.FromString,
             )
             try:
-                return send(request, timeout=deadline - monotonic(), metadata=metadata)
+                answer: R = send(request, timeout=deadline - monotonic(), metadata=metadata)
+                return answer
             except grpc.RpcError as error:
                 failure = from_rpc(error)
                 if not (isinstance(failure, Unavailable) and (method.repeatable or method.keyed)):
                     raise failure from error
             sleep(backoff.pause(failure))
 
-    def stream(self, method: Stream[Q, R], request: Q) -> SyncStream[R]:
-        """Yield the answers of one stream, which ends when the connection does.
+    def stream(self, method: Stream[Q, R], request: Q) -> SyncStream[R | None]:
+        """Yield None once the yard has taken the call on, then the answers, until the connection ends.
 
         Raises:
             CodeyardError: it did not end by itself.
@@ -66,8 +68,11 @@ class Transport:
             request_serializer=method.request.SerializeToString,
             response_deserializer=method.response.FromString,
         )
-        answers = send(request, metadata=self._metadata)
+        # Any: what the two kinds of calls share is in the types of only one.
+        answers: Any = send(request, metadata=self._metadata)
         try:
+            if answers.initial_metadata():
+                yield None
             for answer in answers:
                 yield answer
         except grpc.RpcError as error:
@@ -79,7 +84,7 @@ class Transport:
         """Close the connection; calls that are under way end."""
         self._closed = True
         if self._channel is not None:
-            self._channel.close()
+            close_channel(self._channel)
 
     def _open(self) -> SyncChannel:
         if self._closed:
