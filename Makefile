@@ -77,6 +77,7 @@ gen: setup  ## renew every committed generated file
 	@cp $(IMAGE) gateway/codeyard_gateway/image.binpb
 	@$(PY) -m codeyard_gateway compile --golden
 	@$(PY) -m codeyard_server.settings > docs/settings.md
+	@$(PY) -m tests.support.schema
 	@$(PY) tools/gen_sdk.py python
 
 .PHONY: baseline

@@ -109,11 +109,19 @@ local function is_foreign(headers)
   return host == nil or without_default_port(host) ~= without_default_port(headers:get(":authority") or "")
 end
 
--- Binary metadata is for gRPC callers; in any other request a value that is not base64 would fail in the server.
-local function strip_private(headers, grpc)
+-- What only gRPC callers may say: the transcoder speaks plain gRPC with a deadline of the route, and a -bin value that is
+-- not base64 would fail in the server. It also fails at names that HTTP allows and gRPC does not, such as "a*b".
+local function is_harmful(name, grpc)
+  if PRIVATE[name] or name:sub(1, 8) == "x-envoy-" or not name:find("^:?[%w_.-]+$") then
+    return true
+  end
+  return not grpc and (name:sub(1, 5) == "grpc-" or name:sub(-4) == "-bin")
+end
+
+local function strip_harmful(headers, grpc)
   local names = {}
   for name, _ in pairs(headers) do
-    if PRIVATE[name] or name:sub(1, 8) == "x-envoy-" or (name:sub(-4) == "-bin" and not grpc) then
+    if is_harmful(name, grpc) then
       names[#names + 1] = name
     end
   end
@@ -238,7 +246,7 @@ function envoy_on_request(handle)
   local type = headers:get("content-type")
   local grpc = type ~= nil and type:find("^application/grpc") ~= nil
   local upgrade = headers:get("upgrade") ~= nil
-  strip_private(headers, grpc)
+  strip_harmful(headers, grpc)
   choose_request_id(headers)
   request.family = grpc and "grpc" or shape_of(path)
   request.upgrade = upgrade or nil

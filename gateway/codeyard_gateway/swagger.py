@@ -9,7 +9,7 @@ import pathlib
 DOCUMENT_URL = "/api-doc/openapi.json"
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Header value for the page and its assets: nothing from elsewhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import pathlib
 import signal
@@ -19,19 +20,23 @@ from codeyard.models.v1 import model_service_pb2, provider_service_pb2
 from codeyard.sessions.v1 import event_service_pb2, message_service_pb2, session_service_pb2
 from codeyard.system.v1 import system_service_pb2
 from codeyard_gateway.document import openapi_json
+from codeyard_gateway.edge import Edge, EdgeSettings
 from codeyard_gateway.swagger import swagger_file
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
+from pydantic import SecretStr
 
 from codeyard_server import settings as settings_module
 from codeyard_server.accounts import AnonymousAuthenticator, ApiKeyAuthenticator, ensure_administrator
+from codeyard_server.adapters.blob_stores import open_blob_store
 from codeyard_server.adapters.deferred_mcp import DeferredMcpClient
 from codeyard_server.adapters.html_converter import ProcessHtmlConverter
-from codeyard_server.adapters.model_drivers import DriverPool
-from codeyard_server.adapters.outbound import AddressGuard
+from codeyard_server.adapters.model_drivers import DriverPool, make_driver
+from codeyard_server.adapters.outbound import AddressGuard, GuardedTransport
 from codeyard_server.adapters.web_client import WebClient
 from codeyard_server.agents.service import AgentService
+from codeyard_server.blobs.ports import BlobStore
 from codeyard_server.capabilities import (
     Catalogue,
     HeaderSecrets,
@@ -76,11 +81,68 @@ GRPC_OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Core:
+    """What every domain stands on."""
+
+    database: Database
+    fanout: FanOut
+    events: EventLog
+    queue: Queue
+    bus: Bus
+    idempotency: Idempotency
+    subscriptions: Subscriptions
+
+    @classmethod
+    async def open(cls, dsn: str, settings: Settings, closers: contextlib.AsyncExitStack) -> Core:
+        """Connect to the database and put the parts together."""
+        database = await Database.connect(dsn, size=settings.database_pool_size)
+        closers.push_async_callback(database.close)
+        fanout = FanOut()
+        events = EventLog(fanout)
+        queue = Queue(concurrency=settings.turn_concurrency)
+        bus = Bus(dsn, database, events, fanout)
+        queue.attach(bus)
+        return cls(database, fanout, events, queue, bus, Idempotency(database), Subscriptions(database, events, fanout))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outside:
+    """Secrets, and the adapters that talk to the outside."""
+
+    vault: Vault
+    keys: ProviderKeys
+    web: WebClient
+    drivers: DriverPool
+    mcp: DeferredMcpClient
+    blobs: BlobStore
+
+    @classmethod
+    async def open(cls, settings: Settings, closers: contextlib.AsyncExitStack) -> Outside:
+        """Make the adapters; only the blob store is contacted, so that a wrong setting shows at the start."""
+        vault = Vault([MasterKey(key_id, key) for key_id, key in settings.master_keys])
+        guard = AddressGuard(settings.web_allow)
+        drivers = DriverPool(lambda config: make_driver(config, transport=GuardedTransport(guard)))
+        mcp = DeferredMcpClient(guard)
+        closers.push_async_callback(drivers.aclose)
+        closers.push_async_callback(mcp.aclose)
+        blobs = open_blob_store(
+            settings.blob_url,
+            access_key=_clear(settings.s3_access_key_id),
+            secret_key=_clear(settings.s3_secret_access_key),
+        )
+        closers.push_async_callback(blobs.close)
+        await blobs.prepare()
+        return cls(vault, ProviderKeys(vault, settings.default_provider_keys), WebClient(guard), drivers, mcp, blobs)
+
+
 class Server:
     """One server process, wired and started by :meth:`start`, ended by :meth:`stop`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.paths: list[str] = []
+        """Every registered method, HTTP twins included."""
         self._dsn = settings.database_url.get_secret_value()
         self._tasks: list[asyncio.Task[None]] = []
         self._closers = contextlib.AsyncExitStack()
@@ -90,96 +152,36 @@ class Server:
 
         Raises:
             OSError, asyncpg.PostgresError, MigrationError: the database cannot be used.
+            BlobUnavailable: the blob store cannot be used.
         """
-        settings = self.settings
         for name in await migrate(self._dsn):
             log.info("migrated", file=name)
-        self._database = database = await Database.connect(self._dsn, size=settings.database_pool_size)
-        self._closers.push_async_callback(database.close)
+        core = self._core = await Core.open(self._dsn, self.settings, self._closers)
+        outside = await Outside.open(self.settings, self._closers)
+        authenticator = await self._accounts(core.database)
+        await seed_simulator(core.database)
 
-        # Core
-        fanout = FanOut()
-        events = EventLog(fanout)
-        self._queue = queue = Queue(concurrency=settings.turn_concurrency)
-        bus = Bus(self._dsn, database, events, fanout)
-        queue.attach(bus)
-        idempotency = Idempotency(database)
-        subscriptions = Subscriptions(database, events, fanout)
+        self._grpc = grpc.aio.server(options=GRPC_OPTIONS)
+        runtime = Runtime(self._grpc, authenticator, core.idempotency)
+        catalogue, files = self._capabilities(core, outside, runtime)
+        self._agents_and_models(core, outside, catalogue, runtime)
+        self._turns = self._turn_runner(core, outside, catalogue, files)
+        self._sessions(core, runtime)
+        self._system(core, runtime)
+        self._jobs(core)
 
-        # Secrets and outbound connections
-        vault = Vault([MasterKey(key_id, key) for key_id, key in settings.master_keys])
-        keys = ProviderKeys(vault, settings.default_provider_keys)
-        guard = AddressGuard(settings.web_allow)
-        driver_pool = DriverPool()
-        self._closers.push_async_callback(driver_pool.aclose)
-        mcp_connections = DeferredMcpClient(guard)
-        self._closers.push_async_callback(mcp_connections.aclose)
-
-        # Domains
-        files = SessionFiles(database, utc_now)
-        header_secrets = HeaderSecrets(vault)
-        configured = read_servers(settings.mcp_config) if settings.mcp_config else ()
-        mcp_servers = McpServers(database, header_secrets, mcp_connections, configured)
-        catalogue = Catalogue(builtin_capabilities(WebClient(guard), ProcessHtmlConverter()), mcp_servers)
-        turn_settings = TurnSettings(
-            max_iterations=settings.turn_max_iterations,
-            turn_timeout=settings.turn_timeout_seconds,
-            lease=settings.turn_lease_seconds,
-            model_attempts=settings.turn_model_retries + 1,
-        )
-        generator = Generator(ProviderDrivers(driver_pool, keys), fanout, turn_settings)
-        self._turns = TurnRunner(database, events, fanout, catalogue, files, generator, turn_settings, utc_now)
-        cancellation = Cancellation(fanout)
-        messages = MessageService(database, events, queue, utc_now)
-        stream = EventService(database, events, subscriptions)
-
-        # Jobs
-        queue.handle(RUN_TURN, self._turns.handle)
-        queue.schedule("maintenance.idempotency", "7 * * * *", idempotency.purge)
-        queue.schedule("maintenance.queue_log", "17 * * * *", lambda: maintenance.purge_queue_log(database))
-
-        # First start
-        authenticator = await self._accounts(database)
-        await seed_simulator(database)
-
-        # RPCs
-        self._grpc = server = grpc.aio.server(options=GRPC_OPTIONS)
-        runtime = Runtime(server, authenticator, idempotency)
-        register = runtime.register
-        register(_service(agent_service_pb2, "AgentService"), AgentService(database, catalogue, utc_now))
-        register(_service(capability_service_pb2, "CapabilityService"), CapabilityService(catalogue))
-        register(
-            _service(mcp_server_service_pb2, "McpServerService"),
-            McpServerService(database, mcp_servers, header_secrets, utc_now),
-        )
-        register(_service(provider_service_pb2, "ProviderService"), ProviderService(database, keys, utc_now))
-        register(_service(model_service_pb2, "ModelService"), ModelService(database, utc_now))
-        register(
-            _service(session_service_pb2, "SessionService"),
-            SessionService(database, events, fanout, cancellation, messages, stream, utc_now),
-            {"Attach": projection.STREAM},
-        )
-        register(_service(message_service_pb2, "MessageService"), messages)
-        register(
-            _service(event_service_pb2, "EventService"),
-            stream,
-            {"Subscribe": projection.STREAM, "ListEvents": projection.LIST},
-        )
-        register(
-            _service(system_service_pb2, "SystemService"),
-            SystemService(
-                database,
-                swagger_file,
-                functools.cache(lambda: openapi_json(settings_module.VERSION)),
-                settings_module.VERSION,
-                settings.auth_mode,
-                utc_now,
-            ),
-        )
-        self.paths = runtime.paths
         await self._listen(runtime)
-        for background in (bus.run(), queue.run(self._dsn), self._turns.keep_leases(), self._turns.sweep()):
-            self._tasks.append(asyncio.create_task(background))
+        self._edge = Edge(
+            EdgeSettings(
+                address=self.settings.edge_socket,
+                server=self.settings.socket,
+                allowed_hosts=self.settings.allowed_hosts,
+                allowed_origins=self.settings.cors_allowed_origins,
+            )
+        )
+        await self._edge.start()
+        work = (core.bus.run(), core.queue.run(self._dsn), self._turns.keep_leases(), self._turns.sweep())
+        self._tasks += [asyncio.create_task(each) for each in work]
 
     async def _accounts(self, database: Database) -> Authenticator:
         if self.settings.auth_mode == "none":
@@ -189,9 +191,69 @@ class Server:
         await ensure_administrator(database, self.settings.admin_key.get_secret_value())
         return ApiKeyAuthenticator(database)
 
+    def _capabilities(self, core: Core, outside: Outside, runtime: Runtime) -> tuple[Catalogue, SessionFiles]:
+        secrets = HeaderSecrets(outside.vault)
+        servers = McpServers(core.database, secrets, outside.mcp, read_servers(self.settings.mcp_config))
+        catalogue = Catalogue(builtin_capabilities(outside.web, ProcessHtmlConverter()), servers)
+        runtime.register(_service(capability_service_pb2, "CapabilityService"), CapabilityService(catalogue))
+        runtime.register(
+            _service(mcp_server_service_pb2, "McpServerService"),
+            McpServerService(core.database, servers, secrets, utc_now),
+        )
+        return catalogue, SessionFiles(core.database, utc_now)
+
+    @staticmethod
+    def _agents_and_models(core: Core, outside: Outside, catalogue: Catalogue, runtime: Runtime) -> None:
+        database = core.database
+        runtime.register(_service(agent_service_pb2, "AgentService"), AgentService(database, catalogue, utc_now))
+        runtime.register(
+            _service(provider_service_pb2, "ProviderService"), ProviderService(database, outside.keys, utc_now)
+        )
+        runtime.register(_service(model_service_pb2, "ModelService"), ModelService(database, utc_now))
+
+    def _turn_runner(self, core: Core, outside: Outside, catalogue: Catalogue, files: SessionFiles) -> TurnRunner:
+        settings = TurnSettings(
+            max_iterations=self.settings.turn_max_iterations,
+            turn_timeout=self.settings.turn_timeout_seconds,
+            lease=self.settings.turn_lease_seconds,
+            model_attempts=self.settings.turn_model_retries + 1,
+        )
+        generator = Generator(ProviderDrivers(outside.drivers, outside.keys), core.fanout, settings)
+        return TurnRunner(core.database, core.events, core.fanout, catalogue, files, generator, settings, utc_now)
+
+    @staticmethod
+    def _sessions(core: Core, runtime: Runtime) -> None:
+        messages = MessageService(core.database, core.events, core.queue, utc_now)
+        events = EventService(core.database, core.events, core.subscriptions)
+        sessions = SessionService(
+            core.database, core.events, core.fanout, Cancellation(core.fanout), messages, events, utc_now
+        )
+        runtime.register(_service(session_service_pb2, "SessionService"), sessions, {"Attach": projection.STREAM})
+        runtime.register(_service(message_service_pb2, "MessageService"), messages)
+        runtime.register(
+            _service(event_service_pb2, "EventService"),
+            events,
+            {"Subscribe": projection.STREAM, "ListEvents": projection.LIST},
+        )
+
+    def _system(self, core: Core, runtime: Runtime) -> None:
+        document = functools.cache(lambda: openapi_json(settings_module.VERSION))
+        service = SystemService(
+            core.database, swagger_file, document, settings_module.VERSION, self.settings.auth_mode, utc_now
+        )
+        runtime.register(_service(system_service_pb2, "SystemService"), service)
+
+    def _jobs(self, core: Core) -> None:
+        core.queue.handle(RUN_TURN, self._turns.handle)
+        core.queue.schedule("maintenance.idempotency", "7 * * * *", core.idempotency.purge)
+        core.queue.schedule(
+            "maintenance.queue_log", "17 * * * *", functools.partial(maintenance.purge_queue_log, core.database)
+        )
+
     async def _listen(self, runtime: Runtime) -> None:
         servicer = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self._grpc)
+        self.paths = runtime.paths
         names = sorted({path.split("/")[1] for path in runtime.paths})
         reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], self._grpc)
         address = self.settings.socket
@@ -207,9 +269,10 @@ class Server:
     async def stop(self) -> None:
         """End gracefully: no new calls, let go of turns, wait for calls that run, then close everything."""
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._queue.stop()
+        self._core.queue.stop()
         with contextlib.suppress(Exception):
             await self._turns.close()
+        await self._edge.stop()
         await self._grpc.stop(self.settings.shutdown_grace_seconds)
         for task in self._tasks:
             task.cancel()
@@ -221,6 +284,10 @@ class Server:
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             log.error("background.ended", task=task.get_name(), exc_info=task.exception())
+
+
+def _clear(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _service(module: Any, name: str) -> Any:

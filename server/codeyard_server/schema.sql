@@ -265,9 +265,6 @@ ALTER TABLE ONLY public.api_keys
     ADD CONSTRAINT api_keys_sha256_key UNIQUE (sha256);
 
 ALTER TABLE ONLY public.events
-    ADD CONSTRAINT events_id_key UNIQUE (id);
-
-ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (stream_id, seq);
 
 ALTER TABLE ONLY public.idempotency_keys

@@ -1,6 +1,7 @@
 """A load client that is cheap enough to share two cores with what it measures: HTTP/1.1 on asyncio protocols.
 
-It knows just what the gateway answers (content-length, or an endless stream) and takes no part in any test.
+It knows just what the gateway and the peers answer (content-length, or an endless chunked stream) and takes no part in
+any test.
 """
 
 from __future__ import annotations
@@ -58,13 +59,16 @@ class Connection(asyncio.Protocol):
 
 
 class Stream(asyncio.Protocol):
-    """One endless answer; every piece is handed on as it arrives."""
+    """One endless chunked answer; the payload of every chunk is handed on once it is complete."""
 
     def __init__(self, request: bytes, receive: Callable[[bytes], None]) -> None:
         self._request = request
         self._receive = receive
+        self._buffer = b""
+        self._in_body = False
         self.transport: asyncio.Transport | None = None
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request."""
@@ -72,15 +76,41 @@ class Stream(asyncio.Protocol):
         self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Hand a piece on."""
-        if not self.opened.done():
-            self.opened.set_result(None)
-        self._receive(data)
+        """Hand on what is complete."""
+        data = self._buffer + data
+        if not self._in_body:
+            head, separator, body = data.partition(b"\r\n\r\n")
+            if not separator:
+                self._buffer = data
+                return
+            if head[9:12] != b"200":
+                self._fail(f"the stream was refused: {data[:300]!r}")
+                return
+            self._in_body, data = True, body
+        self._buffer = self._decoded(data)
+
+    def _decoded(self, data: bytes) -> bytes:
+        """Hand on the payloads of all complete chunks and return the rest."""
+        start = 0
+        while (end := data.find(b"\r\n", start)) >= 0:
+            first, last = end + 2, end + 2 + int(data[start:end], 16)
+            if len(data) < last + 2:
+                break
+            if not self.opened.done():
+                self.opened.set_result(None)
+            self._receive(data[first:last])
+            start = last + 2
+        return data[start:]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail whoever waits for it to open."""
+        self.ended = True
+        self._fail("the stream was closed")
+
+    def _fail(self, reason: str) -> None:
         if not self.opened.done():
-            self.opened.set_exception(ConnectionError("the stream was refused"))
+            self.opened.set_exception(ConnectionError(reason))
+        self.close()
 
     def close(self) -> None:
         """Close it."""
@@ -92,8 +122,9 @@ class Target:
     """Where requests go: a TCP port, or a unix socket."""
 
     def __init__(self, address: str, headers: dict[str, str] | None = None) -> None:
-        self._address = address
-        lines = {"host": "localhost", **(headers or {})}
+        self.address = address
+        self.headers = headers or {}
+        lines = {"host": "localhost", **self.headers}
         self._head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
 
     def bytes_of(self, method: str, path: str, body: Any = None) -> bytes:
@@ -104,10 +135,10 @@ class Target:
 
     async def _connect(self, factory: Callable[[], asyncio.Protocol]) -> Any:
         loop = asyncio.get_running_loop()
-        if "/" in self._address:
-            _, protocol = await loop.create_unix_connection(factory, self._address)
+        if "/" in self.address:
+            _, protocol = await loop.create_unix_connection(factory, self.address)
         else:
-            host, _, port = self._address.rpartition(":")
+            host, _, port = self.address.rpartition(":")
             _, protocol = await loop.create_connection(factory, host, int(port))
         return protocol
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+import structlog.testing
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from codeyard_server.adapters.mcp_client import McpConnections, McpLimits
@@ -277,8 +278,9 @@ async def test_call_works_when_the_server_ended_while_nobody_looked(client: McpC
     server = stdio_server("odd")
     pid = await tool(client, server, "pid", read_only=False)
     first = int(await client.call(server, pid, {}))
-    os.kill(first, signal.SIGKILL)
-    await until(lambda: not _runs(first))
+    with structlog.testing.capture_logs() as logs:
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: any(entry["event"] == "mcp.server_gone" for entry in logs))
     assert int(await client.call(server, pid, {})) != first
 
 
@@ -349,11 +351,18 @@ async def test_schema_of_the_output_is_not_evaluated(client: McpConnections, odd
     assert result == {"value": "a" * 60 + "!"}
 
 
-async def test_server_of_the_private_network_is_not_called(odd_http: HttpServer) -> None:
+async def test_server_of_the_private_network_is_not_called() -> None:
     """Without the administrator's permission the loopback is refused, and the text says why."""
-    async with connections(AddressGuard()) as client:
+    seen: list[web.Request] = []
+
+    def note(request: web.Request) -> web.Response:
+        seen.append(request)
+        return web.Response()
+
+    async with site(note) as server, connections(AddressGuard()) as client:
         with pytest.raises(ToolError, match="not on the public internet"):
-            await client.tools(odd_http.server)
+            await client.tools(McpServer(key="a", name="a", url=str(server.make_url("/mcp"))))
+    assert seen == []
 
 
 async def test_server_the_administrator_named_is_called_wherever_it_is(odd_http: HttpServer) -> None:

@@ -26,7 +26,6 @@ from codeyard_server.models.ports import (
 if TYPE_CHECKING:
     from tests.aimock import AimockServer
 
-pytest_plugins = ["tests.aimock"]
 
 KEY = "sk-test-1234567890"
 WEATHER = ToolSpec("get_weather", "Tells the weather", {"type": "object", "properties": {"city": {"type": "string"}}})

@@ -157,7 +157,7 @@ class Gateway:
             backend.wait_ready()
         with (self.folder / "envoy.log").open("wb") as log:
             self._envoy = subprocess.Popen(
-                envoy_command(self.settings, config),
+                envoy_command(self.settings, config, drain_seconds=1),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 preexec_fn=die_with_parent,  # noqa: PLW1509  # one call of prctl, which takes no lock
@@ -205,11 +205,14 @@ class Gateway:
             connection.close()
 
     async def raw(self, request: bytes) -> bytes:
-        """Send bytes and return everything until the gateway closes the connection."""
+        """Send bytes and return one answer with a content-length, head and body."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request)
         try:
-            return await asyncio.wait_for(reader.read(), _READY_SECONDS)
+            async with asyncio.timeout(_READY_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n") if b": " in line)
+                return head + await reader.readexactly(int(fields[b"content-length"]))
         finally:
             writer.close()
 

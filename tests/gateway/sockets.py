@@ -1,4 +1,4 @@
-"""The WebSocket edge under test: in front of it a client, behind it a gRPC server whose handler each test writes itself."""
+"""The WebSocket edge between a client and a gRPC server whose handler each test writes itself."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ PATIENCE = 20
 """Seconds after which a test that waits has failed."""
 TOKEN = "cyk_0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+_UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 
 
 @functools.cache
@@ -73,6 +79,8 @@ async def echo(requests: AsyncIterator[Any], context: Context) -> None:
     await accept(context)
     async for request in requests:
         await say(context, {"echo": request.text_line})
+    # The requests also end when the call is cancelled, a moment before the handler is.
+    await asyncio.Event().wait()
 
 
 class Sockets:
@@ -93,9 +101,13 @@ class Sockets:
         except asyncio.CancelledError:
             self._ended.put_nowait(True)
             raise
-        self._ended.put_nowait(False)
+        except grpc.aio.InternalError:
+            # So a write ends that was waiting for the window when the call was cancelled.
+            self._ended.put_nowait(True)
+        else:
+            self._ended.put_nowait(False)
 
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
+    def handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
         """Return what the gRPC server serves."""
         methods = (("RoomService", "TalkHttp", "TalkRequest"), ("HallService", "ShoutHttp", "ShoutRequest"))
         return [
@@ -125,15 +137,29 @@ class Sockets:
 
     async def refused(self, path: str = ROOM, headers: Mapping[str, str] = BEARER) -> aiohttp.ClientResponse:
         """Return the answer to an upgrade that is refused, read to its end."""
-        upgrade = {
-            "Upgrade": "websocket",
-            "Connection": "Upgrade",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-        }
-        async with asyncio.timeout(PATIENCE), self.client.get(path, headers={**upgrade, **headers}) as response:
+        async with asyncio.timeout(PATIENCE), self.client.get(path, headers={**_UPGRADE, **headers}) as response:
             await response.read()
             return response
+
+    @contextlib.asynccontextmanager
+    async def open_raw(self, path: str = ROOM) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Open a socket by hand, for clients that do not behave; it is dropped without a close frame at the end.
+
+        The reader's buffer is small, so that what is not read stays with the edge.
+        """
+        async with asyncio.timeout(PATIENCE):
+            reader, writer = await asyncio.open_unix_connection(self.edge.address, limit=4096)
+            try:
+                lines = [
+                    f"GET {path} HTTP/1.1",
+                    "Host: localhost",
+                    *(f"{k}: {v}" for k, v in (_UPGRADE | BEARER).items()),
+                ]
+                writer.write("\r\n".join([*lines, "", ""]).encode())
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+                yield reader, writer
+            finally:
+                writer.transport.abort()
 
     async def was_cancelled(self) -> bool:
         """Wait for the end of a call; return whether it was cancelled from outside."""
@@ -160,4 +186,4 @@ async def sockets(**settings: Any) -> AsyncIterator[Sockets]:
             finally:
                 await edge.stop()
                 await server.stop(None)
-        assert not pathlib.Path(edge_socket).exists()
+        assert list(pathlib.Path(folder).iterdir()) == []  # noqa: ASYNC240  # the end, nobody waits

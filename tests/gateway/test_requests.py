@@ -265,6 +265,23 @@ async def test_headers_only_the_gateway_may_set_are_removed_when_a_client_sends_
         assert not {"x-envoy-retry-on", "x-envoy-max-retries", "x-envoy-upstream-rq-timeout-ms"} & set(received)
 
 
+async def test_headers_of_grpc_are_removed_when_a_rest_client_sends_them(http: aiohttp.ClientSession) -> None:
+    """It can neither choose its own deadline nor ask for an encoding that the transcoder does not read."""
+    headers = {"grpc-timeout": "1n", "grpc-encoding": "gzip", "grpc-accept-encoding": "gzip", "grpc-status": "5"}
+    async with http.get("/v1/things/a", headers=headers) as answer:
+        assert answer.status == 200
+        assert not [name for name in (await answer.json())["received"] if name.startswith("grpc-")]
+
+
+@pytest.mark.parametrize("name", ["a*b", "%x", "a&b", "a'b", "a|b", "a~b", "a!", "*"])
+async def test_header_whose_name_grpc_does_not_take_is_removed(http: aiohttp.ClientSession, name: str) -> None:
+    """HTTP allows more characters than gRPC metadata; the server would fail."""
+    async with http.get("/v1/things/a", headers={name: "x", "a_b.c-1": "y"}) as answer:
+        assert answer.status == 200
+        received = (await answer.json())["received"]
+        assert (received["a_b.c-1"], name in received) == ("y", False)
+
+
 async def test_json_on_the_path_of_a_grpc_method_reaches_no_server(http: aiohttp.ClientSession) -> None:
     """Only content types of gRPC get through to /package.Service/Method."""
     async with http.post("/yardtest.v1.ThingService/GetThing", json={"id": "a"}) as answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import aiohttp
@@ -51,13 +50,9 @@ async def test_upgrade_where_no_socket_is_gets_404(gateway: Gateway) -> None:
             f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
             "sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         )
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(request.encode())
-        head = await reader.readuntil(b"\r\n\r\n")
+        head, _, body = (await gateway.raw(request.encode())).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 404 ")
-        length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))
-        assert json.loads(await reader.readexactly(length))["code"] == "ROUTE_NOT_FOUND"
-        writer.close()
+        assert json.loads(body)["code"] == "ROUTE_NOT_FOUND"
 
 
 async def test_plain_request_on_a_socket_path_is_refused_by_the_gateway(http: aiohttp.ClientSession) -> None:

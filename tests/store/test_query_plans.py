@@ -38,7 +38,7 @@ HOT: list[tuple[str, str, tuple[Any, ...]]] = [
     ("read_events", events.sql.read_events, (STREAM, 3, 200, 1000)),
     ("read_many_events", events.sql.read_many_events, ([STREAM, OTHER], [3, 3])),
     ("stream_heads", events.sql.stream_heads, ([STREAM],)),
-    ("event_sequence", events.sql.event_sequence, (STREAM, OTHER)),
+    ("event_sequence", events.sql.event_sequence, (STREAM, 3, OTHER)),
     (
         "append_events",
         events.sql.append_events,

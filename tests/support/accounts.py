@@ -37,6 +37,15 @@ async def database(yard: Yard) -> AsyncIterator[Any]:
         await connection.close()
 
 
+async def dump(yard: Yard) -> str:
+    """Return every row of the yard's database as text; bytes are in hex."""
+    async with database(yard) as connection:
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        queries = [f'SELECT t::text FROM "{table[0]}" AS t' for table in tables]  # noqa: S608 - from the catalogue
+        rows = [await connection.fetch(query) for query in queries]
+    return "\n".join(row[0] for found in rows for row in found)
+
+
 async def add_user(yard: Yard, *roles: str) -> uuid.UUID:
     """Create a user and return his id."""
     user_id = uuid.uuid4()

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         remote: Remote,
         words: Annotated[
             list[str] | None,
-            typer.Argument(metavar="[SESSION] [MESSAGE]...", help="Id of a session to go on with, and what to say."),
+            typer.Argument(metavar="[SESSION] MESSAGE", help="Id of a session to go on with, and what to say."),
         ] = None,
         agent: Annotated[
             str | None, typer.Option(help="Agent to talk to; else the newest.", autocompletion=agents)
@@ -121,7 +121,7 @@ async def _turn(session: AsyncSession, message: str, options: TurnOptions, outpu
     """Send a message, show its turn, and return the exit status that stands for its end."""
     from codeyard_client import CodeyardError
 
-    record, view = TurnRecord(), TurnView()
+    record, view = TurnRecord(), TurnView(live=sys.stdout.isatty())
     interrupted = False
 
     async def cancel() -> None:

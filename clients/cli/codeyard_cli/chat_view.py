@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from codeyard_cli.output import clean, short
@@ -49,25 +48,29 @@ class TurnRecord:
 class TurnView:
     """Shows a turn to a person.
 
-    On a terminal the answer appears as the model writes it. Elsewhere each message is printed when it is complete: a
-    reply that the model starts again would be in the output twice.
+    ``live``: the answer appears as the model writes it, for a terminal. Otherwise each message is printed when it is
+    complete: a reply that the model starts again would be in the output twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool) -> None:
         from rich.console import Console
 
-        self._live = sys.stdout.isatty()
+        self._live = live
         self._errors = Console(stderr=True, highlight=False, markup=False)
         self._status = self._errors.status("thinking")
         self._spins = self._errors.is_terminal
         self._shown = ""
         self._attempt: tuple[str, int] | None = None
+        self._complete: set[str] = set()
+        self._replying = False
+        self._early: list[MessageDelta] = []
         self._running: dict[str, tuple[str, datetime.datetime]] = {}
 
     def wait(self, text: str) -> None:
-        """Show that something is awaited."""
-        if self._spins:
-            self._status.update(text)
+        """Show that something is awaited; not over a reply that is being written, which would be wiped out."""
+        if self._spins and not self._shown:
+            # One line only: what wraps is not taken away again.
+            self._status.update(short(text, self._errors.width - 4))
             self._status.start()
 
     def stop(self) -> None:
@@ -84,15 +87,19 @@ class TurnView:
         from codeyard_client import text_of, types
 
         match event.data:
-            case types.TurnStarted() | types.ReasonStarted():
+            case types.ReasonStarted():
                 self.wait("thinking")
+                self._replying = True
+                early, self._early = self._early, []
+                for piece in early:
+                    self._piece(piece)
             case types.MessageDelta() as piece:
                 self._piece(piece)
             case types.MessageStored(message=types.EventMessage() as message) if event.type == "message.agent":
-                self._message(text_of(message))
+                self._message(message.id, text_of(message))
             case types.ToolCallStarted(tool_call=types.ToolCall() as call):
                 self._running[call.id] = (f"{call.name}({_pairs(call)})", event.ts)
-                self.wait("running " + clean(", ".join(name for name, _ in self._running.values()))[:100])
+                self._wait_for_calls()
             case types.ToolCallCompleted() as done:
                 self._call_ended(done, event.ts)
             case types.TurnCompleted() | types.TurnFailed():
@@ -103,7 +110,11 @@ class TurnView:
                     self._shown = ""
 
     def _piece(self, piece: MessageDelta) -> None:
-        if not self._live:
+        # Live pieces and stored events come by different ways, and may overtake each other.
+        if not self._live or piece.message_id in self._complete:
+            return
+        if not self._replying or (self._attempt and self._attempt[0] != piece.message_id):
+            self._early.append(piece)
             return
         attempt = (piece.message_id, piece.attempt)
         if attempt != self._attempt:
@@ -114,7 +125,9 @@ class TurnView:
             return
         self._write(piece.delta[len(self._shown) - piece.offset :])
 
-    def _message(self, text: str) -> None:
+    def _message(self, message_id: str, text: str) -> None:
+        self._complete.add(message_id)
+        self._replying = False
         if not text.startswith(self._shown):
             self._restart()
         self._write(text[len(self._shown) :])
@@ -138,11 +151,14 @@ class TurnView:
     def _call_ended(self, done: ToolCallCompleted, ended: datetime.datetime) -> None:
         name, started = self._running.pop(done.tool_call_id, (done.tool_name, ended))
         seconds = max((ended - started).total_seconds(), 0.0)
-        result = done.error if done.error else json.dumps(_result(done), ensure_ascii=False)
+        result = done.error or json.dumps(_result(done), ensure_ascii=False)
         mark = "✓" if done.success else "✗"
         self.say(short(f"{mark} {name} [{done.status}, {seconds:.1f} s] {result}", 160))
+        self._wait_for_calls()
+
+    def _wait_for_calls(self) -> None:
         if self._running:
-            self.wait("running " + clean(", ".join(call for call, _ in self._running.values()))[:100])
+            self.wait("running " + ", ".join(name for name, _ in self._running.values()))
 
 
 def _arguments(call: ToolCall) -> Any:

@@ -1,4 +1,4 @@
-"""What the shell offers after a Tab: ids with their names, asked from the yard. A yard that does not answer offers none."""
+"""What the shell offers after a Tab: ids with their names, asked from the yard; nothing where it does not answer."""
 
 from __future__ import annotations
 

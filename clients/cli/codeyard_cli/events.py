@@ -58,8 +58,18 @@ def _print(stream: Iterable[Event], output: Output) -> None:
 
 def _line(event: Event) -> str:
     time = event.ts.astimezone().strftime("%H:%M:%S.%f")[:-3]
-    head = f"{time} {event.sequence or '':>5}  {clean(event.type):<20}  "
-    return head + short(json.dumps(event.to_json()["data"], ensure_ascii=False), 100)
+    return f"{time} {event.sequence or '':>5}  {clean(event.type):<20}  {short(_summary(event), 100)}"
+
+
+def _summary(event: Event) -> str:
+    from codeyard_client import text_of, types
+
+    match event.data:
+        case types.MessageStored(message=types.EventMessage() as message) if text := text_of(message):
+            return text
+        case types.MessageDelta(delta=text):
+            return text
+    return json.dumps(event.to_json()["data"], ensure_ascii=False)
 
 
 def _report_interruptions() -> None:

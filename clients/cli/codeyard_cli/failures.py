@@ -84,5 +84,6 @@ def _tell(members: dict[str, object], output: Output) -> None:
     else:
         from codeyard_cli.output import clean
 
-        request = f" (request {members['request_id']})" if members.get("code") == "INTERNAL" else ""
-        print(f"codeyard: {clean(str(members['error']))}{request}", file=sys.stderr)
+        # Only a fault of the yard is looked for in its log.
+        request = members.get("request_id") if members.get("code") == "INTERNAL" else None
+        print(f"codeyard: {clean(str(members['error']))}{f' (request {request})' if request else ''}", file=sys.stderr)

@@ -6,6 +6,7 @@ that it cannot rewrite the screen, set the title or fill the clipboard.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 
 from codeyard_cli.yard import Output
 
+_FRACTION = re.compile(r"(?<=T\d\d:\d\d:\d\d)\.\d+(?=Z$)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -28,8 +30,15 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=indent), flush=indent is None)
 
 
-def show(message: Any, output: Output, columns: Sequence[str] = ()) -> None:
-    """Print one object: its JSON, or its members one below the other (``columns`` first)."""
+def print_whatever_the_encoding() -> None:
+    """Let characters that this terminal does not have be printed as their code, not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def show(message: Any, output: Output) -> None:
+    """Print one object: its JSON, or its members one below the other."""
     from codeyard_client import to_json
 
     members: Mapping[str, Any] = to_json(message)
@@ -37,9 +46,8 @@ def show(message: Any, output: Output, columns: Sequence[str] = ()) -> None:
         print_json(members)
         return
     width = max(map(len, members), default=0)
-    for name in [*columns, *(name for name in members if name not in columns)]:
-        if name in members:
-            print(f"{name:<{width}}  {_cell(members[name])}")
+    for name, value in members.items():
+        print(f"{name:<{width}}  {_cell(value)}")
 
 
 def show_list(messages: Iterable[Any], output: Output, columns: Mapping[str, str]) -> None:
@@ -50,7 +58,8 @@ def show_list(messages: Iterable[Any], output: Output, columns: Mapping[str, str
     if output is Output.JSON:
         print_json(items)
     else:
-        print_table(columns, [[_cell(item.get(member)) for member in columns.values()] for item in items])
+        rows = [[_FRACTION.sub("", _cell(item.get(member))) for member in columns.values()] for item in items]
+        print_table(columns, rows)
 
 
 def print_table(titles: Iterable[str], rows: Sequence[Sequence[str]]) -> None:

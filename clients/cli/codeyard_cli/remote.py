@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from codeyard_cli.failures import CommandError, as_exit_status
+from codeyard_cli.output import print_whatever_the_encoding
 from codeyard_cli.yard import Output
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Remote:
         from codeyard_client import Client
 
         try:
-            return Client(**self._where())
+            return Client(**self.where())
         except ValueError as error:
             raise CommandError(str(error)) from None
 
@@ -74,11 +75,11 @@ class Remote:
         from codeyard_client import AsyncClient
 
         try:
-            return AsyncClient(**self._where())
+            return AsyncClient(**self.where())
         except ValueError as error:
             raise CommandError(str(error)) from None
 
-    def _where(self) -> Where:
+    def where(self) -> Where:
         """Return what opens a client. The key of this machine's yard goes nowhere but to that yard."""
         url = self.url or os.environ.get("CODEYARD_URL") or None
         token = self.token or os.environ.get("CODEYARD_TOKEN") or None
@@ -103,6 +104,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         def run(context: typer.Context, url: Any, token: Any, output: Any, **arguments: Any) -> None:
             before: Remote = context.obj or Remote()
             remote = Remote(url or before.url, token or before.token, output or before.output)
+            print_whatever_the_encoding()
             with as_exit_status(remote.output):
                 function(remote, **arguments)
 

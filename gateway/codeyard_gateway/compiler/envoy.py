@@ -104,7 +104,9 @@ def _manager(index: Index, api: Api, settings: GatewaySettings, files: GatewayFi
         "max_request_headers_kb": 32,
         "request_headers_timeout": "10s",
         "stream_idle_timeout": "300s",
-        "delayed_close_timeout": "3s",
+        # Envoy keeps a connection so long before it closes it: a caller that still sends its body can read why it was
+        # refused. But a reader whose stream was cut learns of it only then.
+        "delayed_close_timeout": "0.5s",
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "early_header_mutation_extensions": [_put_request_id_aside()],

@@ -17,7 +17,7 @@ from codeyard_gateway.compiler.model import PATH_FIELD, Api, Casing, WebSocketRo
 
 START = "start"
 """Field of a request message that takes the path and query parameters, where there is one of this name."""
-_LARGE_CHARACTERS = 16 * 1024
+_LARGE_BYTES = 16 * 1024
 _BOOLEANS: Mapping[str, Any] = {"true": True, "false": False}
 
 
@@ -61,36 +61,35 @@ class Requests:
         """Return the first message, which the path and the query make.
 
         Raises:
-            Malformed: a query parameter is unknown, repeated or already in the path, or a value has the wrong type.
+            Malformed: a query parameter is unknown, repeated, or already in the path; or a value has the wrong type.
         """
         values: dict[str, Any] = {}
-        taken = {self._fields[name].number for name in path}
+        # The path comes first, so that the query cannot take its fields.
         for name, value in [*path.items(), *query]:
             field = self._fields.get(name)
-            if field is None or (name not in path and field.number in taken):
-                raise Malformed(f'There is no query parameter "{name[:100]}"')
-            taken.add(field.number)
+            if field is None or field.json_name in values:
+                raise Malformed(f'"{name[:100]}" is no query parameter here, or is there twice')
             values[field.json_name] = _BOOLEANS.get(value, value) if field.type == FieldDescriptor.TYPE_BOOL else value
         return self._message({START: values} if self._in_start else values)
 
-    async def frame(self, text: str) -> bytes:
+    async def frame(self, text: bytes) -> bytes:
         """Return the message of a frame; members that it does not have are passed over, as in every JSON request.
 
         Raises:
             Malformed: it is not the JSON of a request message.
         """
-        if len(text) <= _LARGE_CHARACTERS:
+        if len(text) <= _LARGE_BYTES:
             return self._parse(text)
         # Two megabytes of small values take seconds, which the other clients of this process must not wait for.
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._parse, text)
 
-    def _parse(self, text: str) -> bytes:
-        if not text.lstrip(" \t\r\n").startswith("{"):
+    def _parse(self, text: bytes) -> bytes:
+        if not text.lstrip(b" \t\r\n").startswith(b"{"):
             raise Malformed("The frame is not a JSON object")
         try:
             message = json_format.Parse(text, self._class(), ignore_unknown_fields=True, descriptor_pool=self._pool)
             return message.SerializeToString()
-        except (json_format.ParseError, EncodeError, RecursionError) as error:
+        except (json_format.ParseError, EncodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"The frame cannot be read: {error}") from error
 
     def _message(self, values: dict[str, Any]) -> bytes:

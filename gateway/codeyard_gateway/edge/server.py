@@ -20,14 +20,12 @@ from codeyard_gateway.compiler.reader import read_image, twin_name
 from codeyard_gateway.edge import handshake
 from codeyard_gateway.edge.failures import Refused, failed_call
 from codeyard_gateway.edge.messages import Malformed, Requests, descriptor_pools
-from codeyard_gateway.edge.socket import Call, Socket
+from codeyard_gateway.edge.socket import MAX_FRAME_BYTES, Call, Socket
 from codeyard_gateway.render import load_image
 from codeyard_gateway.settings import LOOPBACK_HOSTS
 
 log = structlog.get_logger(__name__)
 
-MAX_FRAME_BYTES = 2 * 1024 * 1024
-"""Largest frame from a client; a larger one closes the socket with 1009."""
 OPENED = ("x-http-code", "101")
 """Initial metadata by which a call says that nothing is in the way of the upgrade."""
 
@@ -125,11 +123,15 @@ class Edge:
     def _listen(self) -> web.BaseSite:
         address = self.settings.address
         if address.startswith("/"):
-            # A socket file of a process that was killed is in the way of its successor.
-            pathlib.Path(address).unlink(missing_ok=True)
+            self._remove_socket()
             return web.UnixSite(self._runner, address)
         host, _, port = address.rpartition(":")
         return web.TCPSite(self._runner, host.strip("[]"), int(port))
+
+    def _remove_socket(self) -> None:
+        """Remove the socket file: one of a process that was killed is in the way of its successor."""
+        if self.settings.address.startswith("/"):
+            pathlib.Path(self.settings.address).unlink(missing_ok=True)
 
     async def stop(self) -> None:
         """Refuse new sockets, close the open ones with 1012, stop listening. Before the gRPC server stops.
@@ -143,8 +145,7 @@ class Edge:
             socket.stop()
         self._watcher.cancel()
         await self._runner.cleanup()
-        if self.settings.address.startswith("/"):
-            pathlib.Path(self.settings.address).unlink(missing_ok=True)
+        self._remove_socket()
         await self._channel.close(None)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -173,7 +174,9 @@ class Edge:
         metadata = handshake.call_metadata(request)
         websocket = web.WebSocketResponse(
             protocols=(handshake.PROTOCOL,),
-            max_msg_size=MAX_FRAME_BYTES,
+            # A frame that is a little too large is read to its end: its sender then gets the close code, not a reset.
+            max_msg_size=2 * MAX_FRAME_BYTES,
+            decode_text=False,
             timeout=self.settings.close_seconds,
             # Compression would cost each socket more memory than all the rest of it.
             compress=False,
@@ -216,19 +219,21 @@ class Edge:
         """
         path = f"/{route.rpc.service}/{twin_name(route.rpc.name)}"
         call: Call = self._channel.stream_stream(path, None, None)(None, metadata=metadata)
+        accepted = False
         try:
             async with asyncio.timeout(self.settings.open_seconds):
                 # A call that has ended already does not take the message; its status says why it ended.
                 with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
                     await call.write(first)
-                if OPENED in tuple(await call.initial_metadata()):
-                    return call
-                raise failed_call(await call.code(), await call.trailing_metadata())
+                accepted = OPENED in tuple(await call.initial_metadata())
+                if not accepted:
+                    raise failed_call(await call.code(), await call.trailing_metadata())
         except TimeoutError as error:
             raise Refused(504, "DEADLINE_EXCEEDED", "The service did not answer in time.") from error
-        except BaseException:
-            call.cancel()
-            raise
+        finally:
+            if not accepted:
+                call.cancel()
+        return call
 
 
 def _path(template: PathTemplate) -> str:

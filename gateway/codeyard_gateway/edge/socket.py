@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
+MAX_FRAME_BYTES = 2 * 1024 * 1024
+"""Largest frame from a client; a larger one closes the socket with 1009."""
+
 PING_AFTER = 1
 DEAD_AFTER = 3
 """Looks without a sign of the peer: at the first and the second a ping is sent, at the third the peer is dead."""
@@ -114,6 +117,8 @@ class Socket:
             message = await self._websocket.receive()
             self._received += 1
             match message.type:
+                case WSMsgType.TEXT if len(message.data) > MAX_FRAME_BYTES:
+                    return End("edge", WSCloseCode.MESSAGE_TOO_BIG, b"A frame holds at most 2 MiB")
                 case WSMsgType.TEXT:
                     self._forwarding = True
                     try:

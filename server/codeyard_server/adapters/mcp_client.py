@@ -332,6 +332,8 @@ class _Connection:
                         await _agree(session)
                     self._ready.set_result(session)
                     await self._until_over(dispatcher.ended)
+                    if dispatcher.ended.is_set():
+                        log.warning("mcp.server_gone", server=self._server.name)
         except Exception as error:  # noqa: BLE001 - whatever a server causes ends here
             self.failure = error
             log.info("mcp.connection_lost", server=self._server.name, error=_reason(error))

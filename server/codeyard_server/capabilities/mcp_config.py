@@ -8,8 +8,8 @@
       url: https://tickets.example.com/mcp
       headers: {Authorization: Bearer example}
 
-YAML or JSON. Everybody may use these servers. A command runs with the rights of the server process; an address may be one
-of the private network, and nothing but this server is thereby opened to agents.
+YAML or JSON. Everybody may use these servers. A command runs with the rights of the server process; an address may be
+one of the private network, and nothing but this server is thereby opened to agents.
 """
 
 from __future__ import annotations

@@ -44,6 +44,15 @@ class NewEvent:
     tags: Sequence[str] | None = None
 
 
+def sequence_in(event_id: uuid.UUID) -> int:
+    """Return the sequence that an event id holds: the 12 bits after its version and the 20 after its variant.
+
+    Of an id that is no event's it is just a number, so the row must be compared. See event_id() in the migrations.
+    """
+    digits = event_id.hex
+    return int(digits[13:16] + digits[17:22], 16) & 0x7FFFFFFF
+
+
 class StaleGeneration(Exception):
     """The stream is gone, or another owner has taken it over since."""
 
@@ -153,7 +162,7 @@ class EventLog:
         """
         if event_id is None:
             return 0
-        seq = await tx.value(sql.event_sequence, stream_id, event_id)
+        seq = await tx.value(sql.event_sequence, stream_id, sequence_in(event_id), event_id)
         if seq is None:
             raise errors.CursorUnknown("The cursor names no event of this session")
         return int(seq)

@@ -55,4 +55,4 @@ CROSS JOIN LATERAL (
 SELECT id, last_seq FROM streams WHERE id = ANY($1::uuid[])
 
 -- name: event_sequence
-SELECT seq FROM events WHERE stream_id = $1 AND id = $2
+SELECT seq FROM events WHERE stream_id = $1 AND seq = $2 AND id = $3

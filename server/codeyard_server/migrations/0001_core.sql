@@ -28,8 +28,8 @@ CREATE TABLE events (
     data              text        NOT NULL,
     tags              text[],
     created_at        timestamptz NOT NULL,
-    PRIMARY KEY (stream_id, seq),
-    UNIQUE (id)
+    -- The id holds the sequence, so an id is looked up here too.
+    PRIMARY KEY (stream_id, seq)
 );
 
 -- A step that runs twice writes once.

@@ -60,6 +60,8 @@ class Turn:
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
     lost: bool = False
+    more: bool = False
+    """Whether messages may wait for the next turn."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class TurnRunner:
         self._clock = clock
         self._owner = new_id()
         self._turns: dict[uuid.UUID, Turn] = {}
+        """By session: a process has at most one turn of each."""
         self._sweeps: set[asyncio.Task[None]] = set()
         fanout.on_signal[SIGNAL] = lambda key: self._cancel(uuid.UUID(key))
 
@@ -106,8 +109,13 @@ class TurnRunner:
 
     async def run(self, session_id: uuid.UUID) -> None:
         """Run turns of the session until no message waits, or another process runs one."""
+        running = self._turns.get(session_id)
+        if running is not None:
+            # Its owner is here, and looks again after the turn's end: no need to ask the database.
+            running.more = True
+            return
         while (turn := await self._claim(session_id)) is not None:
-            self._turns[turn.id] = turn
+            self._turns[session_id] = turn
             turn.task = asyncio.create_task(self._drive(turn), name=f"turn-{turn.id}")
             try:
                 await asyncio.shield(turn.task)
@@ -117,8 +125,8 @@ class TurnRunner:
                     turn.task.cancel()
                     raise
             finally:
-                self._turns.pop(turn.id, None)
-            if turn.lost:
+                del self._turns[session_id]
+            if turn.lost or not turn.more:
                 return
 
     async def keep_leases(self) -> None:
@@ -137,7 +145,7 @@ class TurnRunner:
                 log.warning("turns.renew_failed", error=repr(error))
                 continue
             for turn in held:
-                if turn.id not in owned and turn.id in self._turns:
+                if turn.id not in owned and self._turns.get(turn.session_id) is turn:
                     self._interrupt(turn, lost=True)
                 elif owned.get(turn.id):
                     self._interrupt(turn, lost=False)
@@ -177,9 +185,9 @@ class TurnRunner:
             await store.release_leases(tx, SYSTEM, self._owner)
 
     def _cancel(self, session_id: uuid.UUID) -> None:
-        for turn in self._turns.values():
-            if turn.session_id == session_id:
-                self._interrupt(turn, lost=False)
+        turn = self._turns.get(session_id)
+        if turn is not None:
+            self._interrupt(turn, lost=False)
 
     @staticmethod
     def _interrupt(turn: Turn, *, lost: bool) -> None:
@@ -274,7 +282,7 @@ class TurnRunner:
         except TimeoutError:
             await self._fail(turn, "timeout", "The turn took too long")
         except asyncio.CancelledError:
-            if turn.lost:
+            if turn.lost or not turn.more:
                 return
             # The cancel is taken here: what follows must be able to wait.
             if turn.task is not None:
@@ -414,7 +422,8 @@ class TurnRunner:
         """Append the last events and end the turn, in one transaction."""
         async with self._database.transaction() as tx:
             await self._events.append(tx, turn.session_id, new, generation=turn.generation)
-            await store.end_turn(tx, SYSTEM, turn.session_id, turn.id, state, self._clock())
+            more = await store.end_turn(tx, SYSTEM, turn.session_id, turn.id, state, self._clock())
+        turn.more |= more
         telemetry.TURNS.labels(state).inc()
         telemetry.TURN_SECONDS.observe(self._elapsed_ms(turn) / 1000)
 

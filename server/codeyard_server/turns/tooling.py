@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codeyard_server.capabilities.execution import execute
+from codeyard_server.capabilities import execute
 from codeyard_server.capabilities.ports import Tool, ToolContext
 from codeyard_server.core import canonical, telemetry
 from codeyard_server.models.ports import ToolCall

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pathlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,10 +39,9 @@ CREATE TABLE IF NOT EXISTS peer_events (
     PRIMARY KEY (stream, seq)
 )
 """
-_PUBLISH = """
-WITH event AS (INSERT INTO peer_events (stream, data) VALUES ($1, $2) RETURNING seq)
-SELECT seq, pg_notify($3, seq || ' ' || $2) FROM event
-"""
+_PUBLISH = pathlib.Path(__file__).with_name("publish_event.sql").read_text()
+"""Also what tests/bench/writer.py publishes with."""
+
 _MISSED = "SELECT seq, data FROM peer_events WHERE stream = $1 AND seq > $2 ORDER BY seq"
 
 
