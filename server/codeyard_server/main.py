@@ -122,7 +122,9 @@ class Outside:
         """Make the adapters; only the blob store is contacted, so that a wrong setting shows at the start."""
         vault = Vault([MasterKey(key_id, key) for key_id, key in settings.master_keys])
         guard = AddressGuard(settings.web_allow)
-        drivers = DriverPool(lambda config: make_driver(config, transport=GuardedTransport(guard)))
+        # Of its own: a model server that is admitted here must not be within reach of agents' tools.
+        model_guard = AddressGuard(settings.model_allow)
+        drivers = DriverPool(lambda config: make_driver(config, transport=GuardedTransport(model_guard)))
         mcp = DeferredMcpClient(guard)
         closers.push_async_callback(drivers.aclose)
         closers.push_async_callback(mcp.aclose)

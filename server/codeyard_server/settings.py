@@ -143,7 +143,14 @@ class Settings(BaseSettings):
     )
     web_allow: Words = _variable(
         "CODEYARD_WEB_ALLOW",
-        "Private addresses that user-given URLs may reach, each `host:port`, such as `10.0.0.5:11434`.",
+        "Private addresses that URLs of agents and users may reach, each `host:port`, such as `10.0.0.5:8080`.",
+        (),
+    )
+
+    model_allow: Words = _variable(
+        "CODEYARD_MODEL_ALLOW",
+        "Private addresses that model providers may be on, each `host:port`, such as `127.0.0.1:11434`. Unlike"
+        " `CODEYARD_WEB_ALLOW` it opens nothing to agents and their tools.",
         (),
     )
 
@@ -208,7 +215,7 @@ class Settings(BaseSettings):
         keys = {"openai": self.default_openai_api_key, "anthropic": self.default_anthropic_api_key}
         return {kind: key.get_secret_value() for kind, key in keys.items() if key is not None}
 
-    @field_validator("allowed_hosts", "cors_allowed_origins", "web_allow", mode="before")
+    @field_validator("allowed_hosts", "cors_allowed_origins", "web_allow", "model_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import statistics
@@ -29,6 +30,11 @@ def median_of(runs: Sequence[float]) -> float:
 def ratio_of(ours: Sequence[float], peers: Sequence[float]) -> float:
     """Return how many times the peer's figure ours is: the median over the pairs, which ran next to each other."""
     return statistics.median(our / peer for our, peer in zip(ours, peers, strict=True))
+
+
+def flat(lists: Iterable[Iterable[float]]) -> list[float]:
+    """Return the values of several lists as one."""
+    return list(itertools.chain.from_iterable(lists))
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ import time
 
 import uvloop
 
-from tests.bench.figures import RUNS, Cpu, Row, duration, listed, median_of, percentile
+from tests.bench.figures import RUNS, Cpu, Row, duration, flat, listed, median_of, percentile
 from tests.bench.places import Place, fresh_place, new_agent, new_sessions
 from tests.bench.wire import Connection, Stream, Target
 
@@ -84,7 +84,7 @@ async def _alone(place: Place, agent_path: str) -> Row:
         name="answered turn, one session: time",
         median=duration(median_of(medians)),
         runs=listed((median * 1000 for median in medians), digits=1) + " ms",
-        p95=duration(percentile(sum(runs, []), 0.95)),
+        p95=duration(percentile(flat(runs), 0.95)),
         bound="≤ 10 ms",
         held=median_of(medians) <= 0.010,
         cpu=cpu.per_operation(),
@@ -108,7 +108,7 @@ async def _together(place: Place, agent_path: str) -> Row:
         name="answered turns, 64 sessions: rate (p95: time of a turn)",
         median=f"{median_of(rates):.0f} /s",
         runs=listed(rates) + " /s",
-        p95=duration(percentile(sum((times for _, times in runs), []), 0.95)),
+        p95=duration(percentile(flat(times for _, times in runs), 0.95)),
         bound="≥ 300 /s",
         held=median_of(rates) >= 300,
         cpu=cpu.per_operation(),
@@ -124,7 +124,7 @@ async def _run_together(place: Place, agent_path: str, cpu: Cpu) -> tuple[float,
         seconds = time.perf_counter() - started
     for talker in talkers:
         talker.close()
-    return SESSIONS * TURNS_EACH / seconds, sum(times, [])
+    return SESSIONS * TURNS_EACH / seconds, flat(times)
 
 
 async def _talk(talker: Talker) -> list[float]:

@@ -7,7 +7,8 @@ Started by tests/bench/places.py. A command and its answer, each a line of JSON:
     {"streams": […], "first": n, "count": n, "rate": r or null}   -> {"started": ns, "commits": {mark: ns}}
 
 Events go to the streams in turns, ``rate`` a second, or without one as fast as the database takes them from eight
-connections. The mark of an event is a number in its data, counted from ``first``; times are those of the monotonic clock.
+connections. The mark of an event is a number in its data, counted from ``first``; times are those of the monotonic
+clock.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import pathlib
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import asyncpg
@@ -127,8 +129,11 @@ async def _one_by_one(marks: Iterator[int], publish: Any) -> None:
 
 async def serve(kind: str) -> None:
     """Answer commands until stdin ends."""
-    opened = {"core": CorePublisher.open, "listen": ListenPublisher.open}[kind](os.environ["DATABASE_URL"])
-    async with opened as publisher:
+    publishers: dict[str, Callable[[str], AbstractAsyncContextManager[Publisher]]] = {
+        "core": CorePublisher.open,
+        "listen": ListenPublisher.open,
+    }
+    async with publishers[kind](os.environ["DATABASE_URL"]) as publisher:
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             print(json.dumps(await run(publisher, json.loads(line))), flush=True)

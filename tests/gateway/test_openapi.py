@@ -130,6 +130,8 @@ def test_types_are_what_the_transcoder_prints(document: dict[str, Any]) -> None:
     update = schemas["UpdateAgentRequest"]["properties"]
     assert update["tags"]["type"] == ["array", "null"]
     assert "at most 100 strings" in update["tags"]["description"]
+    assert (update["tags"]["maxItems"], update["tags"]["items"]) == (100, {"type": "string", "maxLength": 255})
+    assert update["capabilities"]["items"] == {"type": "string", "minLength": 1, "maxLength": 50}
 
 
 def test_fields_for_grpc_clients_are_left_out(document: dict[str, Any]) -> None:

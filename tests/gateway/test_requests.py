@@ -33,6 +33,7 @@ async def test_unknown_path_is_404_in_the_shape_of_its_neighbours(http: aiohttp.
         ("HEAD", "/v1/things/a/events", {"GET"}),
         ("PATCH", "/v1/files/a/b/c", {"GET", "HEAD"}),
         ("OPTIONS", "/v1/things/a/status", {"GET", "HEAD"}),
+        ("QUERY", "/v1/things/a/status", {"GET", "HEAD"}),
         ("GET", "/v2/nested", {"POST"}),
     ],
 )
@@ -78,7 +79,7 @@ async def test_malformed_json_is_400_in_the_nested_shape(http: aiohttp.ClientSes
         async with http.post("/v2/nested", data=body, headers=JSON) as answer:
             error = (await answer.json())["error"]
             assert (answer.status, error["code"]) == (400, "INVALID_ARGUMENT")
-            assert error["message"].startswith("The request cannot be read: ")
+            assert error["message"].startswith("The request cannot be read. ")
 
 
 @pytest.mark.parametrize("query", ["count=x", "count=", "count=99999999999", "size=%FF"])

@@ -30,6 +30,10 @@ _NUMBERS = {
     Field.TYPE_DOUBLE: "double",
     Field.TYPE_FLOAT: "float",
 }
+_LIST_SIZE = re.compile(r"this\.size\(\) <= (\d+)")
+_LIST_OF_STRINGS = re.compile(r"this\.all\(v, type\(v\) == string")
+_ITEM_SIZE = re.compile(r"size\(string\(v\)\) <= (\d+)")
+_ITEM_NOT_EMPTY = re.compile(r"size\(string\(v\)\) > 0")
 
 
 def bounds_schema(field: Field, rules: validate_pb2.FieldRules) -> Schema:
@@ -50,6 +54,25 @@ def repeated_schema(rules: validate_pb2.FieldRules) -> Schema:
         schema["maxItems"] = rules.repeated.max_items
     if rules.repeated.unique:
         schema["uniqueItems"] = True
+    return schema
+
+
+def list_value_schema(rules: validate_pb2.FieldRules) -> Schema:
+    """Return the keywords of a google.protobuf.ListValue, whose bounds only an expression can say.
+
+    Read are the forms this API uses: ``this.size() <= N``, ``type(v) == string``, ``size(string(v)) <= N`` and ``> 0``.
+    """
+    text = " ".join(rule.expression for rule in rules.cel)
+    schema: Schema = {}
+    if match := _LIST_SIZE.search(text):
+        schema["maxItems"] = int(match[1])
+    if _LIST_OF_STRINGS.search(text):
+        items: Schema = {"type": "string"}
+        if match := _ITEM_SIZE.search(text):
+            items["maxLength"] = int(match[1])
+        if _ITEM_NOT_EMPTY.search(text):
+            items["minLength"] = 1
+        schema["items"] = items
     return schema
 
 

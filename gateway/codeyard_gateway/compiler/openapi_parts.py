@@ -45,7 +45,7 @@ PARAMETERS: dict[str, Any] = {
         "in": "header",
         "description": "A key of the caller's choice. The same key with the same request gets the first answer again"
         " for 24 hours; with another request it is refused (409).",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     },
     "LastEventId": {
         "name": "Last-Event-ID",

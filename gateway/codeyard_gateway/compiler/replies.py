@@ -14,7 +14,7 @@ METADATA = "gateway"
 """Namespace of the dynamic metadata in which the Lua filter keeps what it knows of a request."""
 
 _REPLIES = {
-    400: ("INVALID_ARGUMENT", "The request cannot be read: %LOCAL_REPLY_BODY%"),
+    400: ("INVALID_ARGUMENT", "The request cannot be read. %LOCAL_REPLY_BODY%"),
     403: ("ROUTE_NOT_FOUND", "There is no WebSocket at this path."),
     404: ("ROUTE_NOT_FOUND", "There is no route at this path."),
     408: ("DEADLINE_EXCEEDED", "The request did not arrive in time."),

@@ -282,7 +282,7 @@ class TurnRunner:
         except TimeoutError:
             await self._fail(turn, "timeout", "The turn took too long")
         except asyncio.CancelledError:
-            if turn.lost or not turn.more:
+            if turn.lost:
                 return
             # The cancel is taken here: what follows must be able to wait.
             if turn.task is not None:
