@@ -11,6 +11,8 @@ local PRIVATE = {
   ["x-upload-length"] = true, ["x-content-length"] = true,
 }
 
+local GRPC_ANSWER = {"grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-accept-encoding", "grpc-encoding"}
+
 local CODES = {
   ["400"] = {"INVALID_ARGUMENT", "The request is not valid."},
   ["401"] = {"UNAUTHENTICATED", "A valid credential is required."},
@@ -273,10 +275,13 @@ function envoy_on_request(handle)
   handle:streamInfo():dynamicMetadata():set("gateway", "request", request)
 end
 
-local function remove_all(headers, ...)
-  for _, name in ipairs({...}) do
+-- Return a header and take it away; most are absent, and looking is cheaper than removing.
+local function take(headers, name)
+  local value = headers:get(name)
+  if value ~= nil then
     headers:remove(name)
   end
+  return value
 end
 
 local function set_json(handle, text)
@@ -310,9 +315,7 @@ local function method_not_allowed(handle, headers, request)
 end
 
 -- The transcoder made a body from the gRPC status, with the server's own words in it; none of them goes out.
-local function server_error(handle, headers, request, status)
-  local body = headers:get("x-error-body")
-  remove_all(headers, "x-error-body", "x-unwrap", "x-content-length")
+local function server_error(handle, request, status, body)
   local converted = handle:body(true)
   if body == nil then
     -- gRPC's own limit on a message is one on the request body to the caller.
@@ -323,7 +326,7 @@ local function server_error(handle, headers, request, status)
     body = generic_error(request.family, status)
   end
   converted:setBytes(request.head and "" or body)
-  headers = handle:headers()
+  local headers = handle:headers()
   headers:replace(":status", status)
   headers:replace("content-type", "application/json")
   headers:replace("content-length", tostring(#body))
@@ -360,10 +363,7 @@ local function unwrap(handle, member, head)
   end
 end
 
-local function server_answer(handle, headers, request, status)
-  local member, length = headers:get("x-unwrap"), headers:get("x-content-length")
-  headers:replace(":status", status)
-  remove_all(headers, "x-unwrap", "x-content-length", "x-error-body")
+local function server_answer(handle, request, status, member, length)
   if status == "204" or status:sub(1, 1) == "3" then
     without_body(handle, status)
   elseif member ~= nil then
@@ -371,22 +371,23 @@ local function server_answer(handle, headers, request, status)
   elseif request.head then
     head_only(handle, length)
   elseif length ~= nil then
-    headers:replace("content-length", length)
+    handle:headers():replace("content-length", length)
   end
 end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
   local request = (handle:streamInfo():dynamicMetadata():get("gateway") or {}).request
-  local served = headers:get("x-envoy-upstream-service-time") ~= nil
-  headers:remove("x-envoy-upstream-service-time")
+  local served = take(headers, "x-envoy-upstream-service-time") ~= nil
   if request == nil or request.family == "own" then
     return
   end
-  local status = headers:get(":status")
+  local code, member = take(headers, "x-http-code"), take(headers, "x-unwrap")
+  local length, body = take(headers, "x-content-length"), take(headers, "x-error-body")
   if request.family == "grpc" then
     return
   end
+  local status = headers:get(":status")
   if not served then
     if status == "404" and not request.upgrade then
       method_not_allowed(handle, headers, request)
@@ -396,15 +397,17 @@ function envoy_on_response(handle)
   if request.upgrade then
     return
   end
-  local code = headers:get("x-http-code")
-  remove_all(headers, "x-http-code", "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-accept-encoding",
-    "grpc-encoding")
+  for _, name in ipairs(GRPC_ANSWER) do
+    take(headers, name)
+  end
+  local failed = status ~= "200"
   if code ~= nil and code:find("^[2-5]%d%d$") then
     status = code
+    headers:replace(":status", status)
   end
-  if headers:get(":status") ~= "200" then
-    server_error(handle, headers, request, status)
+  if failed then
+    server_error(handle, request, status, body)
   else
-    server_answer(handle, headers, request, status)
+    server_answer(handle, request, status, member, length)
   end
 end

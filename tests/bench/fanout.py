@@ -1,7 +1,7 @@
 """Commit → SSE byte: from the moment a writer knows that an event is committed to the moment a reader has its bytes.
 The writer is a third process of the server's code (event log, fan-out, notifications), the readers are a fourth,
-connected through the gateway to two server processes. 1,000 readers follow a session each at 500 events a second altogether; then
-1,000 readers follow one session at 10 events a second, each of which goes out 1,000 times.
+connected through the gateway to two server processes. 1,000 readers follow a session each at 500 events a second
+altogether; then 1,000 readers follow one session at 10 events a second, each of which goes out 1,000 times.
 """
 
 from __future__ import annotations

@@ -23,24 +23,27 @@ FACTOR = 1.5
 
 
 class _Contender:
-    def __init__(self, target: Target, path: str, connections: list[Connection]) -> None:
+    def __init__(self, target: Target, path: str) -> None:
         self._target = target
         self._path = path
         self._create = target.bytes_of("POST", path, {"title": "Bench"})
-        self._connections = connections
         self.rates: list[float] = []
         self.times: list[float] = []
 
     @classmethod
     async def open(cls, target: Target) -> _Contender:
         agent_path = await new_agent(target)
-        return cls(target, agent_path + "/sessions", [await target.connection() for _ in range(CONNECTIONS)])
+        return cls(target, agent_path + "/sessions")
 
     async def turn(self, cpu: Cpu) -> None:
+        # New ones each time: a server closes connections that are idle while the other side has its turn.
+        connections = [await self._target.connection() for _ in range(CONNECTIONS)]
         with cpu.counted(CONNECTIONS * PAIRS_EACH):
             started = time.perf_counter()
-            times = await asyncio.gather(*map(self._pairs, self._connections))
+            times = await asyncio.gather(*map(self._pairs, connections))
             seconds = time.perf_counter() - started
+        for connection in connections:
+            connection.close()
         self.rates.append(CONNECTIONS * PAIRS_EACH / seconds)
         self.times += flat(times)
 

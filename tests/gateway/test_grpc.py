@@ -47,6 +47,15 @@ async def test_native_unary_call_goes_straight_through(gateway: Gateway) -> None
         assert dict(await call.initial_metadata())["x-request-id"] == "my-id"
 
 
+async def test_native_answer_has_no_metadata_for_the_gateway(gateway: Gateway) -> None:
+    """A status of HTTP means nothing to a gRPC client; other metadata pass."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+        call = unary(channel, "CreateThing", "CreateThingRequest", "Thing")(message_class("CreateThingRequest")())
+        names = [name for name, _ in await call.initial_metadata()]
+        assert "set-cookie" in names
+        assert "x-http-code" not in names
+
+
 async def test_native_error_keeps_its_status_and_message(gateway: Gateway) -> None:
     """The shapes of HTTP errors do not touch it."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:

@@ -50,7 +50,7 @@ HOT: list[tuple[str, str, tuple[Any, ...]]] = [
     ("conversation_size", sessions.sql.conversation_size, (STREAM,)),
     ("lock_stream", turns.sql.lock_stream, (STREAM,)),
     ("locked_session", turns.sql.locked_session, (STREAM,)),
-    ("history", turns.sql.history, (STREAM,)),
+    ("history", turns.sql.history, (STREAM, 1 << 24)),
     ("renew_leases", turns.sql.renew_leases, (OTHER, [STREAM], 3.0)),
     ("abandoned_sessions", turns.sql.abandoned_sessions, (50, 2.0)),
 ]
@@ -86,7 +86,7 @@ async def test_hot_statements_never_scan_a_table(filled: Any) -> None:
 async def test_conversation_reads_only_its_own_index(filled: Any) -> None:
     """The messages of a session are read without the events between them."""
     for statement, arguments in (
-        (turns.sql.history, (STREAM,)),
+        (turns.sql.history, (STREAM, 1 << 24)),
         (sessions.sql.conversation, (STREAM, 0, 100, 0, 1000)),
     ):
         plan = "\n".join(row[0] for row in await filled.fetch(f"EXPLAIN {statement}", *arguments))

@@ -171,6 +171,32 @@ async def test_limits_end_the_turn_with_their_own_code(database_url: str, settin
         assert (await types(one, session_id))[-1] == "session.idled"
 
 
+async def test_long_conversation_gives_the_model_its_newest_part(database_url: str) -> None:
+    """What goes beyond the bound is left out from the beginning, and the turn goes on."""
+    async with loop(database_url, settings=TurnSettings(history_bytes=2000)) as one:
+        session_id = await one.session("llmsim-echo")
+        for text in ("old " * 500, "new"):
+            await one.say(session_id, text)
+            await one.runner.run(session_id)
+        answers = [item["message"]["content"][0]["text"] for item in await one.of_type(session_id, "message.agent")]
+        assert answers[1] == "Echo: new"
+
+
+async def test_calls_beyond_the_bound_of_a_reply_are_not_run(database_url: str) -> None:
+    """The model is told, and the turn goes on."""
+    gates = [Gate(), Gate()]
+    for gate in gates:
+        gate.opened.set()
+    tools = [tool(f"wait{number}", gate, read_only=True) for number, gate in enumerate(gates)]
+    async with loop(database_url, tools, TurnSettings(max_calls=1)) as one:
+        session_id = await one.session("llmsim-tools")
+        await one.say(session_id, "go")
+        await one.runner.run(session_id)
+        statuses = {item["tool_name"]: item["status"] for item in await one.of_type(session_id, "tool.call_completed")}
+        assert statuses == {"wait0": "success", "wait1": "error"}
+        assert [gate.began for gate in gates] == [1, 0]
+
+
 async def test_model_failure_ends_with_an_apology_and_no_vendor_text(database_url: str) -> None:
     """The user sees that something went wrong; what exactly is in the log."""
     async with loop(database_url) as one:

@@ -171,7 +171,8 @@ def _pairs(call: ToolCall) -> str:
     arguments = _arguments(call)
     if not isinstance(arguments, dict):
         return ""
-    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
+    # A map of a message comes in no order.
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(arguments.items()))
 
 
 def _result(done: ToolCallCompleted) -> Any:

@@ -110,8 +110,6 @@ def _manager(index: Index, api: Api, settings: GatewaySettings, files: GatewayFi
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "early_header_mutation_extensions": [_put_request_id_aside()],
-        # So that an unknown method is a 405 of ours and not an error of the parser.
-        "http_protocol_options": {"allow_custom_methods": True},
         "http2_protocol_options": {
             "allow_connect": True,
             "max_concurrent_streams": 4096,

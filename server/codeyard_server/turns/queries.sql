@@ -62,11 +62,16 @@ WHERE stream_id = $1 AND turn_id = $2
 ORDER BY seq
 
 -- name: history
+-- The newest events of the conversation whose payloads together stay within $2 bytes.
 SELECT stream_id, seq, id, type, data, created_at, turn_id, input_message_id, exec_id, tags
-FROM events
-WHERE stream_id = $1
-  AND type IN ('message.user', 'message.agent', 'message.system', 'message.tool_result', 'tool.call_completed',
-               'turn.started')
+FROM (
+    SELECT *, sum(octet_length(data)) OVER (ORDER BY seq DESC) AS size
+    FROM events
+    WHERE stream_id = $1
+      AND type IN ('message.user', 'message.agent', 'message.system', 'message.tool_result', 'tool.call_completed',
+                   'turn.started')
+) AS conversation
+WHERE size <= $2
 ORDER BY seq
 
 -- name: abandoned_sessions

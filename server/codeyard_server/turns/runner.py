@@ -331,7 +331,7 @@ class TurnRunner:
 
     async def _history(self, turn: Turn) -> tuple[tuple[ChatMessage, ...], int]:
         async with self._database.connection() as tx:
-            records = await store.history(tx, SYSTEM, turn.session_id)
+            records = await store.history(tx, SYSTEM, turn.session_id, self._settings.history_bytes)
         return logic.history(records), records[-1].seq
 
     async def _reason(self, turn: Turn, setup: Setup, messages: tuple[ChatMessage, ...], history_seq: int) -> bool:
@@ -389,6 +389,8 @@ class TurnRunner:
             call = state.calls[place]
             if turn.resumed and place not in again:
                 outcome = tooling.Outcome("cancelled", error=logic.INTERRUPTED)
+            elif place >= self._settings.max_calls:
+                outcome = tooling.Outcome("error", error=f"More than {self._settings.max_calls} calls in one reply")
             else:
                 outcome = await tooling.run_call(setup.tools, call, context, self._settings.tool_output_bytes)
             await self._write(turn, [self._ended(turn, place, call, outcome)])

@@ -18,5 +18,9 @@ class TurnSettings:
     """Attempts of one model call, the first included."""
     retry_initial: float = 0.5
     retry_max: float = 10.0
+    max_calls: int = 64
+    """Tool calls of one model reply that are run; the others end as errors the model can read."""
+    history_bytes: int = 16 * 1024 * 1024
+    """Most bytes of stored messages that a model is given; of a longer conversation, the newest."""
     tool_output_bytes: int = 200_000
     """Longest JSON of one tool's answer; more is replaced by an error the model can read."""

@@ -44,7 +44,6 @@ class LockedSession:
     leased: bool
 
 
-
 async def lock_session(tx: Transaction, scope: Scope, session_id: uuid.UUID) -> LockedSession | None:
     """Lock the session's stream and return where it stands; None when it is gone."""
     if await tx.value(sql.lock_stream, session_id) is None:
@@ -120,9 +119,9 @@ async def turn_events(tx: Transaction, scope: Scope, session_id: uuid.UUID, turn
     return _records(await tx.fetch(sql.turn_events, session_id, turn_id))
 
 
-async def history(tx: Transaction, scope: Scope, session_id: uuid.UUID) -> list[Record]:
-    """Return the events a history is made from, in order."""
-    return _records(await tx.fetch(sql.history, session_id))
+async def history(tx: Transaction, scope: Scope, session_id: uuid.UUID, max_bytes: int) -> list[Record]:
+    """Return the events a history is made from, in order; of a long conversation, the newest within max_bytes."""
+    return _records(await tx.fetch(sql.history, session_id, max_bytes))
 
 
 async def abandoned_sessions(tx: Transaction, scope: Scope, *, limit: int, waiting_seconds: float) -> list[uuid.UUID]:
