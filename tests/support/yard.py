@@ -26,6 +26,8 @@ class Yard:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     processes: int = 2
     token: str = dataclasses.field(default="", repr=False)
+    printed: str = dataclasses.field(default="", repr=False)
+    """What ``up`` printed when it was ready."""
 
     @property
     def url(self) -> str:
@@ -47,6 +49,7 @@ class Yard:
         done = self.command("up", *options)
         if done.returncode:
             raise RuntimeError(f"codeyard up failed:\n{done.stdout}{done.stderr}{self.logs()}")
+        self.printed = done.stdout
         self.token = self.status()["token"]
 
     def stop(self) -> None:
@@ -108,4 +111,10 @@ def fresh_yard(environment: Mapping[str, str] | None = None, processes: int = 2)
 @pytest.fixture(scope="session")
 def yard() -> Iterator[Yard]:
     """The yard that all steel-thread tests share."""
-    yield from fresh_yard({"CODEYARD_WEB_ALLOW": "127.0.0.1:*", "ALLOWED_HOSTS": "yard.test"})
+    yield from fresh_yard(
+        {
+            "CODEYARD_WEB_ALLOW": "127.0.0.1:*",
+            "CODEYARD_MODEL_ALLOW": "127.0.0.1:*",
+            "ALLOWED_HOSTS": "yard.test",
+        }
+    )
