@@ -187,23 +187,33 @@ local function unescape(text)
   return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
--- The transcoder lets a query parameter override a path parameter of the same name. It ignores the names that are never
--- query parameters; the others are taken out here, where they are in the path.
+-- Whether a query parameter would override a path parameter. The transcoder ignores the reserved names, but only as they
+-- are spelled, and decodes afterwards: "%69d" would pass for "id". A name that is a query parameter elsewhere is not among
+-- the ignored; whether it is in this path only the route tells.
+local function overrides_path(raw, verb, path)
+  local name = unescape(raw):gsub("_", ""):lower()
+  if GATEWAY.ambiguous[name] then
+    local route = find_route(verb, bare(path))
+    return route ~= nil and route.parameters ~= nil and route.parameters[name] == true
+  end
+  return GATEWAY.reserved[name] == true
+end
+
 local function guarded_query(verb, path)
   local start = path:find("?", 1, true)
-  if start == nil or next(GATEWAY.ambiguous) == nil then
+  if start == nil then
     return path
   end
-  local route = find_route(verb, bare(path))
-  if route == nil or route.parameters == nil then
-    return path
-  end
-  local kept = {}
+  local kept, dropped = {}, false
   for pair in path:sub(start + 1):gmatch("[^&]+") do
-    local name = unescape(pair:match("^[^=]*")):gsub("_", ""):lower()
-    if not route.parameters[name] then
+    if overrides_path(pair:match("^[^=]*"), verb, path) then
+      dropped = true
+    else
       kept[#kept + 1] = pair
     end
+  end
+  if not dropped then
+    return path
   end
   return path:sub(1, start - 1) .. (#kept > 0 and "?" .. table.concat(kept, "&") or "")
 end

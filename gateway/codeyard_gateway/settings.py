@@ -35,6 +35,8 @@ class GatewaySettings:
     """How many proxies in front append to X-Forwarded-For; 0 trusts the peer's address only."""
     max_json_bytes: int = 32 * 1024 * 1024
     """Largest JSON answer in bytes; larger ones become a 500."""
+    max_memory_bytes: int = 2 * 1024 * 1024 * 1024
+    """Memory of Envoy near which requests are refused with 503 until there is more again."""
     unary_timeout_seconds: int = 30
     """Deadline of a call that does not stream; the caller gets 504."""
     connections: int = 20000

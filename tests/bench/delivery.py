@@ -30,28 +30,26 @@ class Run:
         return percentile(self.latencies, share)
 
 
-@dataclasses.dataclass
 class Side:
     """A system with its readers and its writer."""
 
-    target: Target
-    readers: Program
-    writer: Program
-    streams: Sequence[str]
-    paths: Sequence[str]
-    """What the readers follow: a path each, the same number for every stream."""
-    _marks: int = 0
+    def __init__(self, target: Target, readers: Program, writer: Program) -> None:
+        self._target = target
+        self._readers = readers
+        self._writer = writer
+        self._streams: list[str] = []
+        self._open = 0
+        self._marks = 0
 
-    def open(self) -> None:
-        """Open the readers' streams."""
-        answer = self.readers.ask(
-            do="open", address=self.target.address, headers=self.target.headers, paths=list(self.paths)
-        )
-        self._check_open(answer["open"])
+    def open(self, streams: Sequence[str], paths: Sequence[str]) -> None:
+        """Open readers of fresh streams: one on each path, the same number for every stream."""
+        self._streams, self._open = list(streams), len(paths)
+        address, headers = self._target.address, self._target.headers
+        self._check_open(self._readers.ask(do="open", address=address, headers=headers, paths=list(paths)))
 
     def close(self) -> None:
         """Close the readers' streams."""
-        self.readers.ask(do="close")
+        self._readers.ask(do="close")
 
     def run(self, count: int, rate: float | None, cpu: Cpu) -> Run:
         """Publish events, wait until all readers have all of theirs, and return the figures.
@@ -59,14 +57,13 @@ class Side:
         Raises:
             RuntimeError: a reader has lost its stream or lacks an event, or has one twice.
         """
-        each = len(self.paths) // len(self.streams)
+        each = self._open // len(self._streams)
         first, self._marks = self._marks, self._marks + count
         with cpu.counted(count * each):
-            self.readers.tell(do="wait", events=count * each, seconds=_PATIENCE_SECONDS)
-            self.writer.tell(streams=list(self.streams), first=first, count=count, rate=rate)
-            written = self.writer.hear()
-            read = self.readers.hear()
-        self._check_open(read["open"])
+            self._readers.tell(do="wait", events=count * each, seconds=_PATIENCE_SECONDS)
+            written = self._writer.ask(streams=self._streams, first=first, count=count, rate=rate)
+            read = self._readers.hear()
+        self._check_open(read)
         latencies, last = [], 0
         for mark, committed in written["commits"].items():
             arrivals = read["arrivals"].get(mark, [])
@@ -76,6 +73,6 @@ class Side:
             last = max(last, *arrivals)
         return Run(latencies, (last - written["started"]) / 1e9)
 
-    def _check_open(self, count: int) -> None:
-        if count != len(self.paths):
-            raise RuntimeError(f"{count} of {len(self.paths)} streams are open")
+    def _check_open(self, answer: dict[str, int]) -> None:
+        if answer["open"] != self._open:
+            raise RuntimeError(f"{answer['open']} of {self._open} streams are open")

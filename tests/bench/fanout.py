@@ -20,12 +20,16 @@ BOUND_SECONDS = 0.050
 
 
 @contextlib.contextmanager
-def our_side(place: Place, sessions: int, readers: int) -> Iterator[Side]:
-    """Make sessions with readers in equal shares, and a writer; the streams are not open yet."""
-    agent_path, ids = uvloop.run(_new_sessions(place, sessions))
-    paths = [f"{agent_path}/sessions/{ids[number % sessions]}/events" for number in range(readers)]
+def our_side(place: Place) -> Iterator[Side]:
+    """Start readers and a writer for a yard."""
     with helper("readers") as reading, helper("writer", place.database_url, "core") as writing:
-        yield Side(place.target, reading, writing, ids, paths)
+        yield Side(place.target, reading, writing)
+
+
+def new_streams(place: Place, sessions: int, readers: int) -> tuple[list[str], list[str]]:
+    """Make sessions and return them with the paths of their readers, who are shared out equally."""
+    agent_path, ids = uvloop.run(_new_sessions(place, sessions))
+    return ids, [f"{agent_path}/sessions/{ids[number % sessions]}/events" for number in range(readers)]
 
 
 async def _new_sessions(place: Place, count: int) -> tuple[str, list[str]]:
@@ -44,8 +48,8 @@ def measure_one() -> list[Row]:
 
 
 def _latency(name: str, sessions: int, rate: int, count: int, share: float) -> Row:
-    with fresh_place() as place, our_side(place, sessions, READERS) as side:
-        side.open()
+    with fresh_place() as place, our_side(place) as side:
+        side.open(*new_streams(place, sessions, READERS))
         side.run(count, rate, place.cpu())
         cpu = place.cpu()
         runs = [side.run(count, rate, cpu) for _ in range(RUNS)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tests.bench.fanout import our_side
+from tests.bench.fanout import new_streams, our_side
 from tests.bench.figures import RUNS, Row, cpu_seconds, duration, listed, median_of, resident_kib
 from tests.bench.places import Place, durable_server, yard_on
 
@@ -50,12 +50,13 @@ class _Run:
 
 def _run(place: Place) -> _Run:
     pids = [place.yard.pid("server-0"), place.yard.pid("envoy")]
-    with our_side(place, _WARM_UP, _WARM_UP) as side:
-        side.open()
+    with our_side(place) as side:
+        side.open(*new_streams(place, _WARM_UP, _WARM_UP))
         side.run(_WARM_UP, _EVENTS_PER_SECOND, place.cpu())
-    with our_side(place, STREAMS, STREAMS) as side:
+        side.close()
+        streams, paths = new_streams(place, STREAMS, STREAMS)
         before, cpu = [resident_kib(pid) for pid in pids], cpu_seconds([*pids, place.server.pid])
-        side.open()
+        side.open(streams, paths)
         grown = [resident_kib(pid) - kib for pid, kib in zip(pids, before, strict=True)]
         opening = cpu_seconds([*pids, place.server.pid]) - cpu
         run = side.run(STREAMS, _EVENTS_PER_SECOND, place.cpu())

@@ -7,10 +7,11 @@ readers got by the time to the last arrival. The second figure is commit → SSE
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 
 from tests.bench.delivery import Run, Side
-from tests.bench.fanout import our_side
+from tests.bench.fanout import new_streams, our_side
 from tests.bench.figures import RUNS, Cpu, Row, duration, listed, median_of, ratio_of
 from tests.bench.places import Place, fresh_place, helper, peer_server
 
@@ -20,41 +21,60 @@ CALM_EVENTS = 60
 CALM_RATE = 20
 FACTOR = 5
 
-_STREAM = "bench"
+
+NewStreams = Callable[[], tuple[list[str], list[str]]]
+"""Makes a stream, and the paths of its readers."""
 
 
 class _Contender:
-    def __init__(self, side: Side, new_cpu: Callable[[], Cpu]) -> None:
-        self.side = side
-        self.saturated_cpu, self.calm_cpu = new_cpu(), new_cpu()
+    def __init__(self, side: Side, new_streams: NewStreams, new_cpu: Callable[[], Cpu]) -> None:
+        self._side = side
+        self._new_streams = new_streams
+        self._new_cpu = new_cpu
+        self.start()
+
+    def start(self) -> None:
+        """Forget the runs so far."""
+        self.saturated_cpu, self.calm_cpu = self._new_cpu(), self._new_cpu()
         self.saturated: list[Run] = []
         self.calm: list[Run] = []
 
     def turn(self) -> None:
-        """Open the readers, measure both ways, and close them: the other side's turn finds nothing of this one."""
-        self.side.open()
-        self.saturated.append(self.side.run(SATURATED_EVENTS, None, self.saturated_cpu))
-        self.calm.append(self.side.run(CALM_EVENTS, CALM_RATE, self.calm_cpu))
-        self.side.close()
+        """Open readers, measure both ways, and close them: the other side's turn finds nothing of this one."""
+        self._side.open(*self._new_streams())
+        self.saturated.append(self._side.run(SATURATED_EVENTS, None, self.saturated_cpu))
+        self.calm.append(self._side.run(CALM_EVENTS, CALM_RATE, self.calm_cpu))
+        self._side.close()
 
 
 @contextlib.contextmanager
-def _peer(place: Place) -> Iterator[tuple[Side, Callable[[], Cpu]]]:
-    paths = [f"/streams/{_STREAM}/events"] * READERS
+def _ours(place: Place) -> Iterator[_Contender]:
+    with our_side(place) as side:
+        yield _Contender(side, lambda: new_streams(place, 1, READERS), place.cpu)
+
+
+@contextlib.contextmanager
+def _peer(place: Place) -> Iterator[_Contender]:
+    names = (f"bench-{number}" for number in itertools.count())
+
+    def streams() -> tuple[list[str], list[str]]:
+        name = next(names)
+        return [name], [f"/streams/{name}/events"] * READERS
+
     with (
         peer_server("sse_listen.py", place.server) as (target, new_cpu, url),
         helper("readers") as reading,
         helper("writer", url, "listen") as writing,
     ):
-        yield Side(target, reading, writing, [_STREAM], paths), new_cpu
+        yield _Contender(Side(target, reading, writing), streams, new_cpu)
 
 
 def measure() -> list[Row]:
     """Run the scenario."""
-    with fresh_place() as place, our_side(place, 1, READERS) as our, _peer(place) as (their, their_cpu):
-        _Contender(our, place.cpu).turn()
-        _Contender(their, their_cpu).turn()
-        ours, peer = _Contender(our, place.cpu), _Contender(their, their_cpu)
+    with fresh_place() as place, _ours(place) as ours, _peer(place) as peer:
+        for contender in (ours, peer):
+            contender.turn()
+            contender.start()
         for _ in range(RUNS):
             ours.turn()
             peer.turn()

@@ -79,7 +79,9 @@ class Backend:
         return self.thing(context, id=request.id, title="status")
 
     async def check_name(self, request: Any, context: Context) -> Any:
-        return self.thing(context, id=f"{request.env}|{request.name}", title="check-name")
+        thing = self.thing(context, id=f"{request.env}|{request.name}", title="check-name")
+        thing.created_at.FromJsonString("2026-01-02T03:04:05.678+02:00")
+        return thing
 
     async def update_thing(self, request: Any, context: Context) -> Any:
         return self.thing(context, id=request.id, title=request.title)
@@ -105,6 +107,12 @@ class Backend:
         if request.answer_code:
             await context.send_initial_metadata((("x-http-code", request.answer_code),))
             return self.thing(context, title="y" * request.answer_size)
+        if request.answer_depth:
+            thing = self.thing(context)
+            inner = thing.received
+            for _ in range(request.answer_depth):
+                inner = inner.get_or_create_struct("x")
+            return thing
         if request.answer_size:
             return self.thing(context, title="y" * request.answer_size)
         if request.early_metadata:

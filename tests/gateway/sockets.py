@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import grpc
+import multidict
 from codeyard_gateway.compiler.model import Casing
 from codeyard_gateway.compiler.reader import read_image
 from codeyard_gateway.edge import Edge, EdgeSettings
@@ -65,8 +66,13 @@ async def say(context: Context, document: Any) -> None:
 async def fail(context: Context, code: grpc.StatusCode, status: int, reason: str, text: str, **headers: str) -> None:
     """End the call with an error as the server does."""
     body = json.dumps({"error": text, "status": status, "code": reason})
-    metadata = {"x-http-code": str(status), "x-error-body": body, **headers}
-    await context.abort(code, "what only gRPC clients see", tuple(metadata.items()))
+    metadata: dict[str, str | bytes] = {
+        "x-http-code": str(status),
+        "x-error-body": body,
+        "grpc-status-details-bin": text.encode(),
+        **headers,
+    }
+    await context.abort(code, text, tuple(metadata.items()))
 
 
 def metadata_of(context: Context) -> dict[str, Any]:
@@ -137,7 +143,11 @@ class Sockets:
 
     async def refused(self, path: str = ROOM, headers: Mapping[str, str] = BEARER) -> aiohttp.ClientResponse:
         """Return the answer to an upgrade that is refused, read to its end."""
-        async with asyncio.timeout(PATIENCE), self.client.get(path, headers={**_UPGRADE, **headers}) as response:
+        all_headers = multidict.CIMultiDict(_UPGRADE)
+        for name in headers:
+            all_headers.popall(name, None)
+        all_headers.extend(headers)
+        async with asyncio.timeout(PATIENCE), self.client.get(path, headers=all_headers) as response:
             await response.read()
             return response
 

@@ -55,6 +55,7 @@ async def test_headers_of_grpc_and_envoy_do_not_reach_the_caller(http: aiohttp.C
         names = {name.lower() for name in answer.headers}
         assert not {name for name in names if name.startswith(("grpc-", "x-envoy-", "x-http-", "x-unwrap"))}
         assert answer.headers["server"] == "codeyard"
+        assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-type"] == "application/json"
 
 
@@ -161,6 +162,22 @@ async def test_answer_larger_than_the_limit_is_a_500_in_our_shape() -> None:
                 assert (answer.status, (await answer.json())["error"]["code"]) == (500, "INTERNAL")
 
 
+async def test_answer_that_cannot_be_printed_is_a_502_in_our_shape(http: aiohttp.ClientSession) -> None:
+    """More than 32 objects within each other; raised after Lua's turn, like the limit on the size."""
+    async with http.post("/v1/fail", json={"answer_depth": 40}) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (502, "INTERNAL")
+    async with http.post("/v1/fail", json={"answer_depth": 20}) as answer:
+        assert answer.status == 200
+
+
+async def test_angle_brackets_and_large_numbers_survive_the_printer(http: aiohttp.ClientSession) -> None:
+    """It writes < and > as escapes, which read the same and are harmless inside a page."""
+    async with http.post("/v1/things", json={"title": "<b>\u2028&'\"\\"}) as answer:
+        text = await answer.text()
+        assert json.loads(text)["title"] == "<b>\u2028&'\"\\"
+        assert "<b>" not in text
+
+
 @pytest.mark.parametrize(("verb", "path", "status"), [("DELETE", "/v1/things/a", 204), ("POST", "/v1/redirect", 303)])
 @pytest.mark.parametrize("http2", [False, True])
 async def test_body_is_empty_when_the_status_has_none(
@@ -210,6 +227,12 @@ async def test_unset_optional_members_are_absent_and_zero_values_printed(http: a
         assert not {"note", "created_at", "internal_note"} & set(body)
     async with http.get("/api/places/p1/thing") as answer:
         assert "internalNote" not in await answer.json()
+
+
+async def test_times_are_rfc_3339_in_utc(http: aiohttp.ClientSession) -> None:
+    """With a Z, whatever zone they came from."""
+    async with http.get("/v1/things/check-name/e/n") as answer:
+        assert (await answer.json())["created_at"] == "2026-01-02T01:04:05.678Z"
 
 
 async def test_deadline_of_a_unary_call_becomes_504(http: aiohttp.ClientSession) -> None:

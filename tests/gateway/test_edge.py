@@ -14,6 +14,7 @@ import pytest
 import structlog
 from aiohttp import WSMsgType
 from codeyard_gateway.edge import Edge, EdgeSettings
+from multidict import CIMultiDict
 
 from tests.gateway import sockets as support
 from tests.gateway.sockets import BEARER, HALL, ROOM, TOKEN, Sockets, accept, fail, metadata_of, say
@@ -214,6 +215,12 @@ async def test_pages_of_other_origins_are_refused_before_the_upgrade(sockets: So
     assert sockets.calls == 0
 
 
+async def test_two_origins_are_none(sockets: Sockets) -> None:
+    """403: which of them the browser meant, nobody knows."""
+    headers = CIMultiDict([*BEARER.items(), ("Origin", ORIGIN), ("Origin", "https://evil.example")])
+    assert (await sockets.refused(headers=headers)).status == 403
+
+
 @pytest.mark.parametrize("host", ["evil.example", "example.com", "localhost.evil.example", "a@localhost", "", "[::1"])
 async def test_unknown_hosts_are_refused(sockets: Sockets, host: str) -> None:
     """421: a page whose own name was made to point here is its own origin, but not our host."""
@@ -228,6 +235,7 @@ async def test_sockets_over_the_limit_are_refused_until_one_ends() -> None:
         response = await sockets.refused()
         assert (response.status, response.headers["Retry-After"]) == (503, "1")
         assert (await response.json())["code"] == "UNAVAILABLE"
+        assert sockets.calls == 2
         await first.close()
         assert await sockets.was_cancelled()
         async with sockets.open() as third:
@@ -298,6 +306,18 @@ async def test_what_the_server_refuses_is_an_http_error(
     assert await response.json() == {"error": "é" * 1300, "status": status, "code": reason}
     assert (response.headers["Retry-After"], response.headers["WWW-Authenticate"]) == ("7", "Bearer")
     assert "x-internal" not in response.headers
+
+
+async def test_refusal_that_crosses_the_first_message_is_still_the_servers(sockets: Sockets) -> None:
+    """The server refuses a caller without a credential before it reads anything; that is a 401 every time."""
+
+    async def refuse(requests: AsyncIterator[Any], context: support.Context) -> None:
+        await fail(context, grpc.StatusCode.UNAUTHENTICATED, 401, "UNAUTHENTICATED", "no")
+
+    sockets.handler = refuse
+    for _ in range(20):
+        statuses = [response.status for response in await asyncio.gather(*(sockets.refused() for _ in range(20)))]
+        assert statuses == [401] * 20
 
 
 async def test_failures_without_a_word_of_the_server_show_nothing_of_the_inside(sockets: Sockets) -> None:
@@ -384,6 +404,23 @@ async def test_crashing_call_closes_with_4500_and_shows_nothing_of_the_inside(so
     sockets.handler = crash
     async with sockets.open() as websocket:
         assert await closed(websocket) == (4500, "INTERNAL: The server failed to answer.")
+
+
+async def test_failure_that_crosses_a_frame_closes_with_its_own_status(sockets: Sockets) -> None:
+    """Whoever sends at the moment at which the call fails learns why it failed."""
+
+    async def refuse(requests: AsyncIterator[Any], context: support.Context) -> None:
+        await anext(requests)
+        await accept(context)
+        await anext(requests)
+        await fail(context, grpc.StatusCode.NOT_FOUND, 404, "NOT_FOUND", "gone")
+
+    sockets.handler = refuse
+    for _ in range(50):
+        async with sockets.open() as websocket:
+            for _ in range(20):
+                await websocket.send_json({"text_line": "x"})
+            assert await closed(websocket) == (4404, "NOT_FOUND: gone")
 
 
 @pytest.mark.parametrize(

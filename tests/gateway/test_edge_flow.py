@@ -251,18 +251,21 @@ async def test_client_is_not_taken_for_dead_while_the_server_makes_it_wait() -> 
 
 
 async def test_stop_does_not_wait_for_a_client_that_does_not_read() -> None:
-    """It is cut off; a call that has not been accepted yet is, too."""
+    """It is cut off; an upgrade whose call has not been accepted yet is, too."""
 
     async def hesitate(requests: AsyncIterator[object], context: support.Context) -> None:
         await asyncio.Event().wait()
 
     async with support.sockets(close_seconds=0.2) as sockets:
-        sockets.handler = by_room(flood=Flood(), hesitate=hesitate)
+        flood = Flood()
+        sockets.handler = by_room(flood=flood, hesitate=hesitate)
         async with sockets.open_raw("/v1/rooms/flood/talk") as (reader, _):
             opening = asyncio.create_task(sockets.refused("/v1/rooms/hesitate/talk"))
-            await turns(sockets)
-            async with asyncio.timeout(PATIENCE):
-                await sockets.edge.stop()
+            await standstill(sockets, flood)
+            with structlog.testing.capture_logs() as logs:
+                async with asyncio.timeout(PATIENCE):
+                    await sockets.edge.stop()
+            assert [(e["by"], e["code"]) for e in logs if e["event"] == "socket.closed"] == [("edge", 1012)]
             with contextlib.suppress(ConnectionError):
                 while await reader.read(BLOCK):
                     pass

@@ -20,7 +20,7 @@ from codeyard_gateway.render import envoy_binary, envoy_command, load_api, load_
 from codeyard_gateway.settings import GatewaySettings, golden_settings
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from tests.gateway.fixture_api import fixture_image, fixture_model
+from tests.gateway.fixture_api import ROOT, compile_protos, fixture_image, fixture_model
 
 TCP = {"server_sockets": ("server-0:9000", "server-1:9000"), "edge_sockets": ("server-0:9001",)}
 WIDE = {
@@ -53,6 +53,27 @@ def test_envoy_accepts_the_configuration(tmp_path: pathlib.Path, changes: dict[s
     ended = validate(config)
     assert ended.returncode == 0, ended.stderr
     assert "[warning]" not in ended.stderr
+
+
+def test_envoy_accepts_five_hundred_methods(tmp_path: pathlib.Path) -> None:
+    """All reads share one regular expression, whose size Envoy would limit to that of a dozen names."""
+    methods = "".join(
+        f"""rpc GetSomethingWithALongName{number}(google.protobuf.Empty) returns (google.protobuf.Empty) {{
+        option idempotency_level = NO_SIDE_EFFECTS;
+        option (google.api.http) = {{get: "/v1/some/path/{number}"}};
+        option (codeyard.http.v1.method) = {{auth: AUTH_NONE}}; }}"""
+        for number in range(500)
+    )
+    (tmp_path / "many.proto").write_text(
+        'syntax = "proto3"; package many.v1; import "codeyard/http/v1/options.proto";'
+        'import "google/api/annotations.proto"; import "google/protobuf/empty.proto"; service ManyService {'
+        'option (codeyard.http.v1.service) = {casing: CASING_CAMEL error_shape: ERROR_SHAPE_NESTED tag: "many"};'
+        + methods
+        + "}"
+    )
+    config = write_gateway(golden_settings(), compile_protos(tmp_path, "many.proto"), tmp_path / "out")
+    ended = validate(config)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_camel_case_transcoder_exists_only_when_a_service_uses_it(tmp_path: pathlib.Path) -> None:
@@ -172,6 +193,15 @@ def test_render_command_explains_a_wrong_setting(tmp_path: pathlib.Path) -> None
     assert ended.returncode == 1
     assert "neither an absolute path nor host:port" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_every_test_the_record_names_exists() -> None:
+    """docs/adr/0002-gateway.md says where each finding is kept; a renamed test must not get lost there."""
+    record = (ROOT / "docs" / "adr" / "0002-gateway.md").read_text()
+    sources = "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
+    names = set(re.findall(r"`(test_[a-z0-9_]+)`", record))
+    assert len(names) > 50
+    assert not [name for name in names if f"def {name}(" not in sources]
 
 
 def test_command_line_keeps_envoys_apart(tmp_path: pathlib.Path) -> None:

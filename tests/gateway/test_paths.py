@@ -85,7 +85,23 @@ async def test_deep_parameter_takes_the_rest_of_the_path(http: aiohttp.ClientSes
     assert body["original"].endswith(path.rpartition("..")[2].removeprefix("/v1/files/x"))
 
 
-@pytest.mark.parametrize("name", ["id", "%69d", "ID", "path_of_id", "pathOfId", "id.x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "id",
+        "%69d",
+        "i%64",
+        "%69%64",
+        "%2569d",
+        "ID",
+        "path_of_id",
+        "path%5Fof%5Fid",
+        "pathOfId",
+        "id.x",
+        "x=1%26id",
+        "%26id",
+    ],
+)
 async def test_query_cannot_override_a_path_parameter(http: aiohttp.ClientSession, name: str) -> None:
     """Whatever form of its name the query uses."""
     async with http.get(address(http, f"/v1/things/mine?{name}=other&title=t")) as answer:
@@ -105,7 +121,7 @@ async def test_query_cannot_override_a_path_parameter_that_is_a_query_elsewhere(
     assert (await get(http, f"/v1/things/a?{name}=other"))["note"] == "other"
 
 
-@pytest.mark.parametrize("name", ["place_id", "placeId", "%70laceId"])
+@pytest.mark.parametrize("name", ["place_id", "placeId", "%70laceId", "place%5fid"])
 async def test_query_cannot_override_a_path_parameter_in_camel_case(http: aiohttp.ClientSession, name: str) -> None:
     """The transcoder knows a field by its own and by its JSON name."""
     assert (await get(http, f"/api/places/mine/thing?{name}=other"))["id"] == "mine"
@@ -125,6 +141,10 @@ async def test_body_cannot_override_a_path_parameter(
 ) -> None:
     """A client may send back the whole object it read; the path names which one is meant."""
     async with http.request(verb, path, json=body) as answer:
+        assert (answer.status, (await answer.json())[member]) == (200, "mine")
+    escaped = {f"\\u{ord(name[0]):04x}{name[1:]}": value for name, value in body.items()}
+    text = json.dumps(escaped).replace("\\\\", "\\")
+    async with http.request(verb, path, data=text, headers={"content-type": "application/json"}) as answer:
         assert (answer.status, (await answer.json())[member]) == (200, "mine")
     async with http.request(verb, path, json={"path_of_id": "other", "path_of_place_id": "other"}) as answer:
         assert answer.status == 400

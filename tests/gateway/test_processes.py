@@ -100,6 +100,9 @@ async def test_everything_is_503_in_our_shape_when_no_process_lives(
                 assert (answer.status, body["code"], body["status"]) == (503, "UNAVAILABLE", 503)
         async with client.post("/v2/nested", json={}) as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (503, "UNAVAILABLE")
+        web = {"content-type": "application/grpc-web+proto"}
+        async with client.post("/yardtest.v1.ThingService/GetThing", data=bytes(5), headers=web) as answer:
+            assert answer.headers["grpc-status"] == "14"
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await client.ws_connect("/v1/things/a/attach")
         assert refused.value.status == 503
@@ -114,6 +117,16 @@ async def test_stream_is_cut_when_its_process_is_killed(pair: Gateway, client: a
             backend.send(signal.SIGKILL)
         with pytest.raises(aiohttp.ClientPayloadError):
             await stream.content.read()
+
+
+async def test_socket_is_cut_when_its_process_is_killed(pair: Gateway, client: aiohttp.ClientSession) -> None:
+    """Without a close frame, which clients call 1006."""
+    async with client.ws_connect("/v1/things/a/attach", headers={"authorization": "Bearer t"}) as socket:
+        assert (await socket.receive_json())["id"] == "a"
+        for backend in pair.backends:
+            backend.send(signal.SIGKILL)
+        await socket.receive()
+        assert socket.close_code == 1006
 
 
 async def test_second_gateway_on_the_same_port_does_not_start(gateway: Gateway) -> None:

@@ -88,6 +88,24 @@ async def test_malformed_query_is_400(http: aiohttp.ClientSession, query: str) -
         assert (answer.status, (await answer.json())["code"]) == (400, "INVALID_ARGUMENT")
 
 
+@pytest.mark.parametrize(
+    ("body", "title"),
+    [
+        (b'{"title": "a",}', "a"),
+        (b"{'title': 'a'}", "a"),
+        (b'{title: "a"}', "a"),
+        (b'{"title": "a", "count": "5"}', "a"),
+        (b'{"title": "a", "count": 1e1}', "a"),
+        (b'{"title": "a", "title": "b"}', "b"),
+        (b'{"title": "\x07"}', "\x07"),
+    ],
+)
+async def test_what_the_parser_forgives_is_no_error(http: aiohttp.ClientSession, body: bytes, title: str) -> None:
+    """It reads more than JSON; a client must not rely on it, and the server checks what arrives."""
+    async with http.post("/v1/things", data=body, headers=JSON) as answer:
+        assert (answer.status, (await answer.json())["title"]) == (201, title)
+
+
 async def test_unknown_members_and_query_parameters_are_ignored(http: aiohttp.ClientSession) -> None:
     """null is absent, an empty body is an empty message."""
     body = {"title": "a", "unknown": {"x": [1]}, "note": None, "extra": None}
@@ -221,6 +239,7 @@ async def test_request_id_is_replaced_when_it_is_not_sane(gateway: Gateway, want
 @pytest.mark.parametrize(
     ("request_line", "headers", "status"),
     [
+        ("GET /v1/things/%00", "", 400),
         ("GET /v1/nothing", "", 404),
         ("PUT /v1/things", "", 405),
         ("GET /v1/things?count=x", "", 400),
@@ -244,6 +263,13 @@ async def test_every_answer_has_a_request_id_and_a_json_body(
     assert lines[0].split()[1] == str(status)
     assert [line for line in lines if line.startswith("x-request-id: ") and len(line) > 20]
     assert json.loads(body)["status"] == status
+
+
+async def test_http_1_0_is_426(gateway: Gateway) -> None:
+    """Without a Host there is nothing to check against."""
+    answer = await gateway.raw(b"GET /v1/things/a HTTP/1.0\r\nhost: localhost\r\n\r\n")
+    assert answer.split(b" ", 2)[1] == b"426"
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 426
 
 
 async def test_headers_only_the_gateway_may_set_are_removed_when_a_client_sends_them(
@@ -311,6 +337,7 @@ async def test_answer_can_be_read_by_pages_of_an_allowed_origin_only(http: aioht
     async with http.get(path, headers={"origin": "https://app.example.com"}) as answer:
         assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
         assert "x-request-id" in answer.headers["access-control-expose-headers"]
+        assert answer.headers["vary"] == "Origin"
     for foreign in ("https://evil.example", "https://app.example.com.evil.example", "null"):
         async with http.get(path, headers={"origin": foreign}) as answer:
             assert "access-control-allow-origin" not in answer.headers

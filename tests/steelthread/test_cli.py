@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -83,22 +84,32 @@ def client(yard: Yard) -> Iterator[Client]:
         yield opened
 
 
+@dataclasses.dataclass(frozen=True)
+class HangingModel:
+    """A model whose server takes every request and never answers."""
+
+    id: str
+    asked: threading.Event
+
+
 @pytest.fixture
-def hanging_model(client: Client) -> Iterator[str]:
-    """The id of a model whose server takes every request and never answers."""
+def hanging_model(client: Client) -> Iterator[HangingModel]:
+    """A model that hangs."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken: list[socket.socket] = []
+        asked = threading.Event()
 
         def take() -> None:
             with contextlib.suppress(OSError):
                 while True:
                     taken.append(server.accept()[0])
+                    asked.set()
 
         thread = threading.Thread(target=take)
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         provider = client.providers.create("Hangs", "custom", base_url=url, api_key="k")
-        yield client.models.create(provider.id, "hangs").id
+        yield HangingModel(client.models.create(provider.id, "hangs").id, asked)
         client.providers.delete(provider.id)
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
@@ -287,14 +298,15 @@ def test_chat_is_a_conversation_when_it_runs_on_a_terminal(cli: Cli, client: Cli
 
 
 def test_ctrl_c_cancels_the_turn_and_the_second_leaves_when_a_model_hangs(
-    cli: Cli, client: Client, hanging_model: str
+    cli: Cli, client: Client, hanging_model: HangingModel
 ) -> None:
     """The conversation goes on after the first, and is left by two."""
     agent = client.agents.create("Waits")
-    with cli.terminal("chat", "--agent", agent.id, "--model", hanging_model) as screen:
+    with cli.terminal("chat", "--agent", agent.id, "--model", hanging_model.id) as screen:
         screen.wait_for("> ")
         screen.press("Hello\n")
         screen.wait_for("thinking")
+        assert hanging_model.asked.wait(60)
         screen.press(CTRL_C)
         screen.wait_for("cancelled")
         screen.wait_for("> ")
@@ -304,11 +316,14 @@ def test_ctrl_c_cancels_the_turn_and_the_second_leaves_when_a_model_hangs(
     assert turn_ends(session) == ["turn.failed"]
 
 
-def test_chat_exits_with_130_when_its_turn_is_interrupted(cli: Cli, client: Client, hanging_model: str) -> None:
+def test_chat_exits_with_130_when_its_turn_is_interrupted(
+    cli: Cli, client: Client, hanging_model: HangingModel
+) -> None:
     """A single message that is cancelled by Ctrl-C leaves no turn running."""
     agent = client.agents.create("Waits")
-    with cli.terminal("chat", "--agent", agent.id, "--model", hanging_model, "Hello") as screen:
+    with cli.terminal("chat", "--agent", agent.id, "--model", hanging_model.id, "Hello") as screen:
         screen.wait_for("thinking")
+        assert hanging_model.asked.wait(60)
         screen.press(CTRL_C)
         screen.wait_for("cancelling the turn")
         assert screen.wait() == 130

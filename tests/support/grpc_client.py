@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
-from collections.abc import AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import codeyard
@@ -54,18 +55,6 @@ class Grpc:
         )
         return invoke(_request(rpc, fields), metadata=(*self._metadata, *metadata.items()), timeout=60)
 
-    def duplex(self, rpc: str, **metadata: str) -> Any:
-        """Start a bidirectional RPC and return its call; see :meth:`write`."""
-        invoke: Any = self._channel.stream_stream(
-            rpc, request_serializer=_serialize, response_deserializer=message_class(RPCS[rpc]["response"]).FromString
-        )
-        return invoke(metadata=(*self._metadata, *metadata.items()), timeout=60)
-
-    @staticmethod
-    async def write(call: Any, rpc: str, fields: Mapping[str, Any]) -> None:
-        """Send one request of a bidirectional RPC."""
-        await call.write(_request(rpc, fields))
-
 
 @contextlib.asynccontextmanager
 async def native(yard: Yard, metadata: Mapping[str, str] | None = None) -> AsyncIterator[Grpc]:
@@ -74,7 +63,34 @@ async def native(yard: Yard, metadata: Mapping[str, str] | None = None) -> Async
         yield Grpc(channel, yard.headers if metadata is None else metadata)
 
 
-def reason(error: grpc.aio.AioRpcError) -> str:
+def first_answer(yard: Yard, rpc: str, fields: Mapping[str, Any], metadata: Mapping[str, str]) -> Any:
+    """Start a bidirectional RPC with one request, return its first answer and cancel it. Blocks.
+
+    In threads, because a coroutine that writes to a call which has just been refused learns of its own failed write
+    instead of the refusal.
+
+    Raises:
+        grpc.RpcError: it failed; see :func:`reason`.
+    """
+    done = threading.Event()
+
+    def requests() -> Iterator[Message]:
+        yield _request(rpc, fields)
+        done.wait()
+
+    with grpc.insecure_channel(f"127.0.0.1:{yard.port}") as channel:
+        invoke = channel.stream_stream(
+            rpc, request_serializer=_serialize, response_deserializer=message_class(RPCS[rpc]["response"]).FromString
+        )
+        call: Any = invoke(requests(), metadata=tuple(metadata.items()), timeout=30)
+        try:
+            return next(call)
+        finally:
+            done.set()
+            call.cancel()
+
+
+def reason(error: Any) -> str:
     """Return the reason of a failure from its ErrorInfo; "" when it has none."""
     trailing: Any = error.trailing_metadata() or ()
     for key, value in trailing:

@@ -12,7 +12,19 @@ TABLE: Mapping[str, Any] = json.loads(
     (pathlib.Path(__file__).parents[2] / "gateway" / "generated" / "routes.json").read_text(encoding="utf-8")
 )
 ROUTES: list[Mapping[str, Any]] = TABLE["routes"]
-RPCS: Mapping[str, Mapping[str, Any]] = {rpc["rpc"]: rpc for rpc in TABLE["rpcs"]}
+SOCKETS: list[Mapping[str, Any]] = TABLE["websockets"]
+
+
+def _rpcs() -> Mapping[str, Mapping[str, Any]]:
+    found = {rpc["rpc"]: rpc for rpc in TABLE["rpcs"]}
+    for path in (socket["rpc"] for socket in SOCKETS):
+        # The edge's own twin: it sends frames and no messages. Envoy does not know it, so the table leaves it out.
+        twin = {"rpc": f"{path}Http", "response": "google.api.HttpBody", "twin_of": path}
+        found[twin["rpc"]] = found[path] | twin
+    return found
+
+
+RPCS = _rpcs()
 """Path of an RPC -> its messages, whether it streams, whether it needs a credential, and whose twin it is."""
 
 _PARAMETER = re.compile(r"\{(\w+)(=\*\*)?\}")

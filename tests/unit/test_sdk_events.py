@@ -238,6 +238,23 @@ async def test_subscription_ends_on_the_server_when_the_iterator_is_closed(yard:
             await ended.wait()
 
 
+async def test_stored_events_are_all_read_when_pages_are_short(yard: ScriptedYard) -> None:
+    """A page that holds less than was asked for is not the last: only an empty one is."""
+    log = [event(n) for n in range(1, 6)]
+    asked: list[str] = []
+
+    async def pages(request: Any, _: Context) -> Any:
+        asked.append(request.since_id)
+        start = int(request.since_id.removeprefix("e") or 0)
+        return event_service_pb2.ListEventsResponse(items=log[start : start + 2])
+
+    yard.unary(f"{EVENTS}/ListEvents", event_service_pb2.ListEventsRequest, pages)
+    async with AsyncClient(yard.url) as client:
+        session = await client.sessions.get(AGENT, SESSION)
+        assert [e.sequence async for e in session.stored_events(page_size=4)] == [1, 2, 3, 4, 5]
+    assert asked == ["", "e2", "e4", "e5"]
+
+
 def stored(sequence: int, message_id: str, role: str, text: str, turn: str = "") -> event_pb2.Event:
     """Return the event of a message."""
     part = message_pb2.ContentPart(type="text", text=text)

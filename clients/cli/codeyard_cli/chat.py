@@ -15,7 +15,7 @@ from codeyard_cli.chat_view import TurnRecord, TurnView
 from codeyard_cli.completion import agents, models
 from codeyard_cli.failures import INTERRUPTED, TURN_FAILED, CommandError
 from codeyard_cli.lookup import model_id
-from codeyard_cli.output import print_json
+from codeyard_cli.output import clean, print_json
 from codeyard_cli.remote import Remote, command, is_id
 from codeyard_cli.yard import Output
 
@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
             try:
                 session = runner.run(_session(client, session_id, agent, title))
                 if session_id is None:
-                    print(f"session {session.id}", file=sys.stderr)
+                    print(f"session {clean(session.id)}", file=sys.stderr)
                 if message is None:
                     _converse(runner, session, options, remote.output)
                 else:

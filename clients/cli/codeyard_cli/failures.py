@@ -14,13 +14,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
 
+from codeyard_cli.output import clean, json_text
 from codeyard_cli.yard import Output
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ class CommandError(Exception):
 @contextlib.contextmanager
 def as_exit_status(output: Output) -> Iterator[None]:
     """Turn a failure into one line on stderr (with ``--output json`` a JSON object) and an exit status."""
-    # Loaded already: whoever can raise its errors has a client.
     from codeyard_client import CodeyardError
 
     try:
@@ -80,10 +79,8 @@ def _text(error: CodeyardError) -> str:
 
 def _tell(members: dict[str, object], output: Output) -> None:
     if output is Output.JSON:
-        print(json.dumps(members, ensure_ascii=False), file=sys.stderr)
+        print(json_text(members), file=sys.stderr)
     else:
-        from codeyard_cli.output import clean
-
         # Only a fault of the yard is looked for in its log.
         request = members.get("request_id") if members.get("code") == "INTERNAL" else None
         print(f"codeyard: {clean(str(members['error']))}{f' (request {request})' if request else ''}", file=sys.stderr)

@@ -25,9 +25,16 @@ def clean(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON that keeps letters of any script, and escapes what a terminal would obey."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    # Inside strings only: between them there are no such characters.
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print one JSON value; without indentation it is one line, flushed at once."""
-    print(json.dumps(value, ensure_ascii=False, indent=indent), flush=indent is None)
+    print(json_text(value, indent), flush=indent is None)
 
 
 def print_whatever_the_encoding() -> None:

@@ -46,7 +46,7 @@ def bootstrap(index: Index, api: Api, settings: GatewaySettings, files: GatewayF
         "node": {"id": "codeyard-gateway", "cluster": "codeyard"},
         "admin": {"address": _address(settings.admin_socket)},
         "layered_runtime": _runtime(),
-        "overload_manager": _connection_limit(settings),
+        "overload_manager": _overload(settings),
         "static_resources": {
             "listeners": [_listener(index, api, settings, files)],
             "clusters": [_server_cluster(settings), _edge_cluster(settings)],
@@ -60,11 +60,25 @@ def _runtime() -> dict[str, Any]:
     return {"layers": [{"name": "static", "static_layer": sizes}]}
 
 
-def _connection_limit(settings: GatewaySettings) -> dict[str, Any]:
-    monitor = "envoy.resource_monitors.global_downstream_max_connections"
-    kind = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
-    config = {"@type": f"{_TYPE}{kind}", "max_active_downstream_connections": settings.connections}
-    return {"resource_monitors": [{"name": monitor, "typed_config": config}]}
+def _overload(settings: GatewaySettings) -> dict[str, Any]:
+    """Bound connections and memory: every connection may hold a request body of the buffer's size."""
+    heap = "envoy.resource_monitors.fixed_heap"
+    package = "envoy.extensions.resource_monitors"
+    monitors = [
+        _monitor(
+            "envoy.resource_monitors.global_downstream_max_connections",
+            f"{package}.downstream_connections.v3.DownstreamConnectionsConfig",
+            max_active_downstream_connections=settings.connections,
+        ),
+        _monitor(heap, f"{package}.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=settings.max_memory_bytes),
+    ]
+    trigger = {"name": heap, "threshold": {"value": 0.95}}
+    refuse = {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [trigger]}
+    return {"refresh_interval": "0.25s", "resource_monitors": monitors, "actions": [refuse]}
+
+
+def _monitor(name: str, kind: str, **limits: int) -> dict[str, Any]:
+    return {"name": name, "typed_config": {"@type": f"{_TYPE}{kind}", **limits}}
 
 
 def _address(endpoint: str) -> dict[str, Any]:

@@ -27,10 +27,13 @@ def route_configuration(api: Api, settings: GatewaySettings) -> dict[str, Any]:
     host: dict[str, Any] = {
         "name": "yard",
         "domains": list(settings.hosts),
+        # What an agent wrote is served from the same origin as the API: a browser must not guess that it is a page.
+        "response_headers_to_add": [_header("x-content-type-options", "nosniff", "ADD_IF_ABSENT")],
         "routes": [*_websockets(api), *_bodies(api), *_calls(api, settings), _fallback()],
     }
     if settings.allowed_origins:
         host["typed_per_filter_config"] = {_CORS: _cors_policy(settings)}
+        host["response_headers_to_add"].append(_header("vary", "Origin", "APPEND_IF_EXISTS_OR_ADD"))
     hosts = [host]
     if "*" not in settings.allowed_hosts:
         refusal = {
@@ -44,6 +47,10 @@ def route_configuration(api: Api, settings: GatewaySettings) -> dict[str, Any]:
         "validate_clusters": False,
         "ignore_port_in_host_matching": True,
     }
+
+
+def _header(name: str, value: str, action: str) -> dict[str, Any]:
+    return {"header": {"key": name, "value": value}, "append_action": action}
 
 
 def _retry(conditions: str) -> dict[str, Any]:
@@ -131,8 +138,7 @@ def _calls(api: Api, settings: GatewaySettings) -> list[dict[str, Any]]:
     """gRPC calls, from gRPC clients or from the transcoders: streams, reads that may be repeated, the rest."""
     streams = [rpc for rpc in api.rpcs if rpc.streaming is not Streaming.UNARY]
     reads = [rpc for rpc in api.rpcs if rpc.streaming is Streaming.UNARY and rpc.no_side_effects]
-    timeout = {"header": {"key": "grpc-timeout", "value": f"{settings.unary_timeout_seconds}S"}}
-    deadline = [{**timeout, "append_action": "ADD_IF_ABSENT"}]
+    deadline = [_header("grpc-timeout", f"{settings.unary_timeout_seconds}S", "ADD_IF_ABSENT")]
     routes = []
     if streams:
         routes.append(_call(_one_of(streams), _SAFE_TO_REPEAT))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from codeyard_gateway.compiler.index import Index
-from codeyard_gateway.compiler.model import JSON_PREFIX, Api, PathTemplate, Route
+from codeyard_gateway.compiler.model import JSON_PREFIX, PATH_FIELD, Api, PathTemplate, Route
 from codeyard_gateway.settings import GatewaySettings
 
 Value = str | int | bool | Mapping[str, "Value"] | Sequence["Value"]
@@ -25,7 +25,8 @@ def gateway_table(index: Index, api: Api, settings: GatewaySettings) -> dict[str
         "routes": [_route(route) for route in api.routes],
         "json_twins": [lua_pattern(route.template) for route in api.routes if route.json_target],
         "sockets": [lua_pattern(socket.template) for socket in api.websockets],
-        "ambiguous": dict.fromkeys(sorted(ambiguous_names(index, api)), True),
+        "ambiguous": dict.fromkeys(sorted(_folded(name) for name in ambiguous_names(index, api)), True),
+        "reserved": dict.fromkeys(sorted(_reserved_names(index, api)), True),
         "origins": {origin.lower(): True for origin in settings.allowed_origins},
     }
 
@@ -77,6 +78,12 @@ def ambiguous_names(index: Index, api: Api) -> set[str]:
     return found
 
 
+def _reserved_names(index: Index, api: Api) -> set[str]:
+    """Return the names, folded, that are a path parameter somewhere and a query parameter nowhere."""
+    names = {name for route in api.routes for name in route.template.parameters} - ambiguous_names(index, api)
+    return {_folded(form) for name in names for form in (name, PATH_FIELD + name)}
+
+
 def _route(route: Route) -> Value:
     entry: dict[str, Value] = {
         "verb": route.verb,
@@ -89,9 +96,13 @@ def _route(route: Route) -> Value:
     if route.sse:
         entry["sse"] = True
     if route.template.parameters:
-        # Folded, because the transcoder knows a field by its own and by its JSON name.
-        entry["parameters"] = {name.replace("_", ""): True for name in route.template.parameters}
+        entry["parameters"] = {_folded(name): True for name in route.template.parameters}
     return entry
+
+
+def _folded(name: str) -> str:
+    """Return a name as the filter compares it: the transcoder knows a field by its own and by its JSON name."""
+    return name.replace("_", "").lower()
 
 
 def _literal(value: Value, depth: int) -> str:

@@ -180,6 +180,6 @@ class Api:
     websockets: tuple[WebSocketRoute, ...]
 
     def casings(self) -> tuple[Casing, ...]:
-        """Casings in use; snake_case is always among them, because the system's own routes use it."""
-        used = {service.casing for service in self.services} | {Casing.SNAKE}
+        """Return the casings in use."""
+        used = {route.casing for route in self.routes}
         return tuple(casing for casing in Casing if casing in used)

@@ -26,9 +26,9 @@ class Malformed(ValueError):
 
 
 def descriptor_pools(index: Index, api: Api) -> dict[Casing, descriptor_pool.DescriptorPool]:
-    """Return for each casing the descriptors that the gateway's transcoder of this casing has."""
+    """Return the descriptors, as the gateway's transcoders have them, for each casing that a socket uses."""
     pools = {}
-    for casing in api.casings():
+    for casing in {route.casing for route in api.websockets}:
         pool = descriptor_pool.DescriptorPool()
         for file in descriptor_pb2.FileDescriptorSet.FromString(descriptor_set(index, api, casing)).file:
             pool.Add(file)

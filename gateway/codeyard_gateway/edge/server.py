@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -20,7 +19,7 @@ from codeyard_gateway.compiler.reader import read_image, twin_name
 from codeyard_gateway.edge import handshake
 from codeyard_gateway.edge.failures import Refused, failed_call
 from codeyard_gateway.edge.messages import Malformed, Requests, descriptor_pools
-from codeyard_gateway.edge.socket import MAX_FRAME_BYTES, Call, Socket
+from codeyard_gateway.edge.socket import MAX_FRAME_BYTES, Call, Socket, write
 from codeyard_gateway.render import load_image
 from codeyard_gateway.settings import LOOPBACK_HOSTS
 
@@ -222,9 +221,7 @@ class Edge:
         accepted = False
         try:
             async with asyncio.timeout(self.settings.open_seconds):
-                # A call that has ended already does not take the message; its status says why it ended.
-                with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                    await call.write(first)
+                await write(call, first)
                 accepted = OPENED in tuple(await call.initial_metadata())
                 if not accepted:
                     raise failed_call(await call.code(), await call.trailing_metadata())

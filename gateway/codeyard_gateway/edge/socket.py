@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import structlog
@@ -29,6 +29,20 @@ DEAD_AFTER = 3
 
 _NO_CODE = 1005
 _VANISHED = 1006
+
+
+async def write(call: Call, message: bytes) -> bool:
+    """Write a message once the transport takes it; return False if the call has ended, whose status then says why.
+
+    Not by ``call.write``: when the end of the call and the message cross, it puts INTERNAL in the place of the status
+    that the server sent, and a caller without a credential would be told that the server is broken.
+    """
+    try:
+        await call.wait_for_connection()
+        await cast(Any, call)._cython_call.send_serialized_message(message)
+    except (grpc.aio.AioRpcError, grpc.aio.InternalError):
+        return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,14 +136,14 @@ class Socket:
                 case WSMsgType.TEXT:
                     self._forwarding = True
                     try:
-                        await self._call.write(await self._requests.frame(message.data))
+                        taken = await write(self._call, await self._requests.frame(message.data))
                     except Malformed as error:
                         refused = Refused(400, "INVALID_ARGUMENT", str(error))
                         return End("edge", refused.close_code, refused.close_text)
-                    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                        return None
                     finally:
                         self._forwarding = False
+                    if not taken:
+                        return None
                 case WSMsgType.PING:
                     with contextlib.suppress(ConnectionError):
                         await self._websocket.pong(message.data)

@@ -80,10 +80,11 @@ class Session(SessionFields):
         request = v1.ListEventsRequest(agent_id=self.agent_id, session_id=self.id, since_id=since, limit=page_size)
         while True:
             page = self._transport.call(EventService.LIST_EVENTS, request)
+            if not page.items:
+                return
             for message in page.items:
                 yield Event.of(message)
-            if len(page.items) < page_size:
-                return
+            # A page can be short and not the last: it ends early where its events are large.
             request.since_id = page.items[-1].id
 
     def events(self, *, since: str | None = None) -> SyncStream[Event]:

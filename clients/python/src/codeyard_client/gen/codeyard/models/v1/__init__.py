@@ -102,7 +102,7 @@ class CreateProviderRequest(betterproto2.Message):
 
     api_key: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
     """
-    Write-only, at most 4096 characters.
+    Write-only, at most 4096 characters of printable ASCII: it is sent in a header.
     """
 
     is_default: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)

@@ -809,7 +809,8 @@ class ListEventsRequest(betterproto2.Message):
 
     limit: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
     """
-    1 to 1000; absent means 1000. Ask again with the last id while total equals the limit.
+    1 to 1000; absent means 1000. A page ends early where its events are large: ask again with the last id until none
+    comes.
     """
 
 
@@ -1071,7 +1072,7 @@ class MessageDelta(betterproto2.Message):
 
     attempt: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
     """
-    From 1; a new attempt starts again at offset 0 and replaces the text so far.
+    Grows; a new attempt starts again at offset 0 and replaces the text so far.
     """
 
     offset: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
