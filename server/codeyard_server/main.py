@@ -21,7 +21,7 @@ from codeyard.sessions.v1 import event_service_pb2, message_service_pb2, session
 from codeyard.system.v1 import system_service_pb2
 from codeyard_gateway.document import openapi_json
 from codeyard_gateway.edge import Edge, EdgeSettings
-from codeyard_gateway.swagger import swagger_file
+from codeyard_gateway.swagger import CONTENT_SECURITY_POLICY, swagger_file
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -77,6 +77,9 @@ GRPC_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.server.max_pending_requests", 30000),
     ("grpc.server.max_pending_requests_hard_limit", 30000),
     ("grpc.http2.bdp_probe", 0),
+    # The gateway answers 431 above 32 KiB of headers; with the default of 8 KiB the server would say 429 before.
+    ("grpc.max_metadata_size", 64 << 10),
+    ("grpc.absolute_max_metadata_size", 128 << 10),
     ("grpc.so_reuseport", 0),
 ]
 
@@ -241,7 +244,13 @@ class Server:
     def _system(self, core: Core, runtime: Runtime) -> None:
         document = functools.cache(lambda: openapi_json(settings_module.VERSION))
         service = SystemService(
-            core.database, swagger_file, document, settings_module.VERSION, self.settings.auth_mode, utc_now
+            core.database,
+            swagger_file,
+            CONTENT_SECURITY_POLICY,
+            document,
+            settings_module.VERSION,
+            self.settings.auth_mode,
+            utc_now,
         )
         runtime.register(_service(system_service_pb2, "SystemService"), service)
 

@@ -6,9 +6,9 @@ Started by tests/bench/places.py. A command and its answer, each a line of JSON:
 
     {"streams": […], "first": n, "count": n, "rate": r or null}   -> {"started": ns, "commits": {mark: ns}}
 
-Events go to the streams in turns, ``rate`` a second, or without one as fast as the database takes them from eight
-connections. The mark of an event is a number in its data, counted from ``first``; times are those of the monotonic
-clock.
+Events go to the streams in turns: ``rate`` a second, each in a transaction of its own; or without a rate ten in one
+transaction, as fast as the database takes them from eight connections. The mark of an event is a number in its data,
+counted from ``first``; times are those of the monotonic clock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pathlib
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -33,16 +33,17 @@ from codeyard_server.core.database import Database
 from codeyard_server.core.events import EventLog, NewEvent
 from codeyard_server.core.fanout import FanOut
 
-_PUBLISH = pathlib.Path(__file__).parent / "peers" / "publish_event.sql"
+_PUBLISH = pathlib.Path(__file__).parent / "peers" / "publish_events.sql"
 _CONNECTIONS = 8
+_TOGETHER = 10
 _TEXT = "A sentence of a hundred characters stands for the payload, which most events have about that long..."
 
 
 class Publisher(Protocol):
-    """Stores an event and tells the readers."""
+    """Stores events and tells the readers."""
 
-    async def publish(self, stream: str, mark: int) -> int:
-        """Return when it was committed."""
+    async def publish(self, stream: str, marks: Sequence[int]) -> int:
+        """Store one event per mark, in one transaction, and return when it was committed."""
         ...
 
 
@@ -66,13 +67,14 @@ class CorePublisher:
         await asyncio.wait([bus])
         await database.close()
 
-    async def publish(self, stream: str, mark: int) -> int:
+    async def publish(self, stream: str, marks: Sequence[int]) -> int:
         """See Publisher."""
         committed: list[int] = []
         async with self._database.connection() as tx:
             # The first callback runs before the one that tells the readers.
             tx.after_commit(lambda: committed.append(time.monotonic_ns()))
-            await self._events.append(tx, uuid.UUID(stream), [NewEvent("llm.generation", payload(mark))])
+            new = [NewEvent("llm.generation", payload(mark)) for mark in marks]
+            await self._events.append(tx, uuid.UUID(stream), new)
         return committed[0]
 
 
@@ -90,9 +92,11 @@ class ListenPublisher:
         async with asyncpg.create_pool(url, min_size=_CONNECTIONS, max_size=_CONNECTIONS) as pool:
             yield cls(pool)
 
-    async def publish(self, stream: str, mark: int) -> int:
+    async def publish(self, stream: str, marks: Sequence[int]) -> int:
         """See Publisher."""
-        await self._pool.fetchval(self._statement, stream, json.dumps(payload(mark)), f"events_{stream}")
+        await self._pool.execute(
+            self._statement, stream, [json.dumps(payload(mark)) for mark in marks], f"events_{stream}"
+        )
         return time.monotonic_ns()
 
 
@@ -103,28 +107,29 @@ def payload(mark: int) -> dict[str, Any]:
 
 async def run(publisher: Publisher, command: dict[str, Any]) -> dict[str, Any]:
     """Publish what a command asks for."""
-    streams, commits = itertools.cycle(command["streams"]), {}
-    marks = iter(range(command["first"], command["first"] + command["count"]))
+    commits: dict[int, int] = {}
+    streams = itertools.cycle(command["streams"])
+    marks = range(command["first"], command["first"] + command["count"])
     started = time.monotonic_ns()
 
-    async def publish(mark: int) -> None:
-        commits[mark] = await publisher.publish(next(streams), mark)
+    async def publish(some: Sequence[int]) -> None:
+        commits.update(dict.fromkeys(some, await publisher.publish(next(streams), some)))
+
+    async def publish_all(left: Iterator[Sequence[int]]) -> None:
+        for some in left:
+            await publish(some)
 
     async with asyncio.TaskGroup() as group:
         if command["rate"] is None:
+            left = iter([marks[start : start + _TOGETHER] for start in range(0, len(marks), _TOGETHER)])
             for _ in range(_CONNECTIONS):
-                group.create_task(_one_by_one(marks, publish))
+                group.create_task(publish_all(left))
         else:
             for number, mark in enumerate(marks):
                 due = started / 1e9 + number / command["rate"]
                 await asyncio.sleep(max(due - time.monotonic(), 0))
-                group.create_task(publish(mark))
+                group.create_task(publish([mark]))
     return {"started": started, "commits": commits}
-
-
-async def _one_by_one(marks: Iterator[int], publish: Any) -> None:
-    for mark in marks:
-        await publish(mark)
 
 
 async def serve(kind: str) -> None:

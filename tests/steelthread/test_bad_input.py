@@ -173,7 +173,7 @@ def wrong_values(field: Any) -> list[Any]:
         "google.protobuf.Value",
         "google.protobuf.ListValue",
     ):
-        return [] if field.message_type.name == "Value" else [7, "x", {"a": 1}]
+        return [] if field.message_type.name == "Value" else [7, "x", True]
     if field.message_type is not None and not field.is_repeated:
         return [7, "x", True, [1]]
     wrong: dict[int, list[Any]] = {

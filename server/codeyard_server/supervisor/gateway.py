@@ -25,7 +25,7 @@ DRAIN_SECONDS = 1
 def free_port(host: str, port: int) -> int:
     """Check that nothing listens on this address yet, and return the port; 0 becomes one the system has free.
 
-    Envoy cannot be asked: it listens with SO_REUSEPORT, so a second one would silently share the first one's port.
+    Asked before anything is started: Envoy comes last and would only fail then.
 
     Raises:
         PortTaken: it is taken, or this user or machine may not have it.

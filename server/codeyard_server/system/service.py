@@ -26,6 +26,7 @@ class SystemService:
         self,
         database: Database,
         swagger_file: SwaggerFile,
+        page_policy: str,
         openapi: Callable[[], bytes],
         version: str,
         auth_mode: str,
@@ -33,6 +34,7 @@ class SystemService:
     ) -> None:
         self._database = database
         self._swagger_file = swagger_file
+        self._page_policy = page_policy
         self._openapi = openapi
         self._version = version
         self._auth_mode = auth_mode
@@ -63,4 +65,5 @@ class SystemService:
         if found is None:
             raise errors.NotFound("There is no such file")
         data, content_type = found
+        call.headers.append(("content-security-policy", self._page_policy))
         return HttpBody(content_type=content_type, data=data)

@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS peer_events (
     PRIMARY KEY (stream, seq)
 )
 """
-_PUBLISH = pathlib.Path(__file__).with_name("publish_event.sql").read_text()
+_PUBLISH = pathlib.Path(__file__).with_name("publish_events.sql").read_text()
 """Also what tests/bench/writer.py publishes with."""
 
 _MISSED = "SELECT seq, data FROM peer_events WHERE stream = $1 AND seq > $2 ORDER BY seq"
@@ -66,7 +66,7 @@ async def publish(stream: str, request: Request) -> dict[str, int]:
         text = json.dumps(json.loads(body))
     except ValueError:
         raise HTTPException(400, "The event is not JSON") from None
-    seq: int = await request.app.state.pool.fetchval(_PUBLISH, stream, text, _channel(stream))
+    seq: int = await request.app.state.pool.fetchval(_PUBLISH, stream, [text], _channel(stream))
     return {"seq": seq}
 
 
