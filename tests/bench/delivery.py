@@ -51,8 +51,14 @@ class Side:
         """Close the readers' streams."""
         self._readers.ask(do="close")
 
-    def run(self, count: int, rate: float | None, cpu: Cpu) -> Run:
+    def run(self, count: int, rate: float | None, cpu: Cpu, *, together: int = 1) -> Run:
         """Publish events, wait until all readers have all of theirs, and return the figures.
+
+        Args:
+            count: how many events, spread over the streams.
+            rate: transactions per second; None for as many as the database takes.
+            cpu: counts what is used meanwhile, per delivered event.
+            together: how many events of one stream go into a transaction.
 
         Raises:
             RuntimeError: a reader has lost its stream or lacks an event, or has one twice.
@@ -61,7 +67,7 @@ class Side:
         first, self._marks = self._marks, self._marks + count
         with cpu.counted(count * each):
             self._readers.tell(do="wait", events=count * each, seconds=_PATIENCE_SECONDS)
-            written = self._writer.ask(streams=self._streams, first=first, count=count, rate=rate)
+            written = self._writer.ask(streams=self._streams, first=first, count=count, rate=rate, together=together)
             read = self._readers.hear()
         self._check_open(read)
         latencies, last = [], 0

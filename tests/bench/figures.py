@@ -39,7 +39,7 @@ def flat(lists: Iterable[Iterable[float]]) -> list[float]:
 
 def duration(seconds: float) -> str:
     """Return a time in the unit that suits it."""
-    return f"{seconds * 1000:.1f} ms" if seconds >= 0.001 else f"{seconds * 1_000_000:.0f} µs"
+    return f"{seconds * 1000:.1f} ms" if abs(seconds) >= 0.001 else f"{seconds * 1_000_000:.0f} µs"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@
 
 Started by tests/bench/places.py. A command and its answer, each a line of JSON:
 
-    {"streams": […], "first": n, "count": n, "rate": r or null}   -> {"started": ns, "commits": {mark: ns}}
+    {"streams": […], "first": n, "count": n, "rate": r or null, "together": n} -> {"started": ns, "commits": {mark: ns}}
 
-Events go to the streams in turns: ``rate`` a second, each in a transaction of its own; or without a rate ten in one
-transaction, as fast as the database takes them from eight connections. The mark of an event is a number in its data,
-counted from ``first``; times are those of the monotonic clock.
+Events go to the streams in turns, ``together`` in one transaction: ``rate`` transactions a second, or without one as
+fast as the database takes them from eight connections. The mark of an event is a number in its data, counted from
+``first``; times are those of the monotonic clock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from codeyard_server.core.fanout import FanOut
 
 _PUBLISH = pathlib.Path(__file__).parent / "peers" / "publish_events.sql"
 _CONNECTIONS = 8
-_TOGETHER = 10
 _TEXT = "A sentence of a hundred characters stands for the payload, which most events have about that long..."
 
 
@@ -109,26 +108,27 @@ async def run(publisher: Publisher, command: dict[str, Any]) -> dict[str, Any]:
     """Publish what a command asks for."""
     commits: dict[int, int] = {}
     streams = itertools.cycle(command["streams"])
-    marks = range(command["first"], command["first"] + command["count"])
+    marks, together = range(command["first"], command["first"] + command["count"]), command["together"]
+    parts = [marks[start : start + together] for start in range(0, len(marks), together)]
     started = time.monotonic_ns()
 
-    async def publish(some: Sequence[int]) -> None:
-        commits.update(dict.fromkeys(some, await publisher.publish(next(streams), some)))
+    async def publish(part: Sequence[int]) -> None:
+        commits.update(dict.fromkeys(part, await publisher.publish(next(streams), part)))
 
     async def publish_all(left: Iterator[Sequence[int]]) -> None:
-        for some in left:
-            await publish(some)
+        for part in left:
+            await publish(part)
 
     async with asyncio.TaskGroup() as group:
         if command["rate"] is None:
-            left = iter([marks[start : start + _TOGETHER] for start in range(0, len(marks), _TOGETHER)])
+            left = iter(parts)
             for _ in range(_CONNECTIONS):
                 group.create_task(publish_all(left))
         else:
-            for number, mark in enumerate(marks):
+            for number, part in enumerate(parts):
                 due = started / 1e9 + number / command["rate"]
                 await asyncio.sleep(max(due - time.monotonic(), 0))
-                group.create_task(publish([mark]))
+                group.create_task(publish(part))
     return {"started": started, "commits": commits}
 
 

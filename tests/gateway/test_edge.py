@@ -302,7 +302,7 @@ async def test_what_the_server_refuses_is_an_http_error(
 
     sockets.handler = refuse
     response = await sockets.refused()
-    assert response.status == status
+    assert (response.status, response.headers["Content-Type"]) == (status, "application/json")
     assert await response.json() == {"error": "é" * 1300, "status": status, "code": reason}
     assert (response.headers["Retry-After"], response.headers["WWW-Authenticate"]) == ("7", "Bearer")
     assert "x-internal" not in response.headers

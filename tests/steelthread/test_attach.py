@@ -155,37 +155,50 @@ async def refused(client: Rest, path: str, headers: Mapping[str, str]) -> Answer
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
-    async with aiohttp.ClientSession() as browser:
-        async with browser.get(client.yard.url + path, headers={**upgrade, **headers}) as answer:
-            return Answer(answer.status, answer.headers.copy(), await answer.read())
+    async with (
+        aiohttp.ClientSession() as browser,
+        browser.get(client.yard.url + path, headers={**upgrade, **headers}) as answer,
+    ):
+        return Answer(answer.status, answer.headers.copy(), await answer.read())
 
 
 @pytest.mark.parametrize(
-    ("change", "status", "code"),
+    ("session_id", "query", "status", "code"),
     [
-        ({"authorization": None}, 401, "UNAUTHENTICATED"),
-        ({"authorization": "Bearer cyk_" + "0" * 64}, 401, "UNAUTHENTICATED"),
-        ({"origin": "https://evil.example"}, 403, "PERMISSION_DENIED"),
-        ({"session": str(uuid.uuid4())}, 404, "NOT_FOUND"),
-        ({"session": "7"}, 400, "INVALID_ARGUMENT"),
-        ({"query": f"?since_id={uuid.uuid4()}"}, 400, "CURSOR_UNKNOWN"),
-        ({"query": "?since_id=7"}, 400, "INVALID_ARGUMENT"),
-        ({"query": "?since=7"}, 400, "INVALID_ARGUMENT"),
-        ({"query": f"?session_id={uuid.uuid4()}"}, 400, "INVALID_ARGUMENT"),
+        (str(uuid.uuid4()), "", 404, "NOT_FOUND"),
+        ("7", "", 400, "INVALID_ARGUMENT"),
+        (None, f"?since_id={uuid.uuid4()}", 400, "CURSOR_UNKNOWN"),
+        (None, "?since_id=7", 400, "INVALID_ARGUMENT"),
+        (None, "?since=7", 400, "INVALID_ARGUMENT"),
+        (None, f"?session_id={uuid.uuid4()}", 400, "INVALID_ARGUMENT"),
     ],
 )
-async def test_upgrade_is_refused_with_an_http_error(
-    client: Rest, session: str, change: dict[str, str | None], status: int, code: str
+async def test_upgrade_to_what_is_not_there_is_refused_with_an_http_error(
+    client: Rest, session: str, session_id: str | None, query: str, status: int, code: str
 ) -> None:
     """In the flat shape, with a request id, as everywhere."""
     head, _, own = session.rpartition("/")
-    headers = dict(client.yard.headers)
-    for name in ("authorization", "origin"):
-        if name in change:
-            headers.pop(name, None)
-            headers |= {name: value for value in [change[name]] if value is not None}
-    path = f"{head}/{change.get('session', own)}/attach{change.get('query', '')}"
-    check_error(await refused(client, path, headers), status, code)
+    path = f"{head}/{session_id or own}/attach{query}"
+    check_error(await refused(client, path, client.yard.headers), status, code)
+
+
+@pytest.mark.parametrize("credential", [None, "Bearer cyk_" + "0" * 64, "Basic eDp5"])
+async def test_upgrade_without_a_valid_credential_is_refused(
+    client: Rest, session: str, credential: str | None
+) -> None:
+    """401, in a header or among the sub-protocols."""
+    headers = {} if credential is None else {"authorization": credential}
+    answer = await refused(client, f"{session}/attach", headers)
+    check_error(answer, 401, "UNAUTHENTICATED")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    answer = await refused(client, f"{session}/attach", {"sec-websocket-protocol": "codeyard.v1, bearer.cyk_0"})
+    check_error(answer, 401, "UNAUTHENTICATED")
+
+
+async def test_upgrade_for_a_foreign_page_is_refused(client: Rest, session: str) -> None:
+    """403, although its browser has the credential."""
+    headers = {**client.yard.headers, "origin": "https://evil.example"}
+    check_error(await refused(client, f"{session}/attach", headers), 403, "PERMISSION_DENIED")
 
 
 async def test_token_in_the_query_opens_nothing(client: Rest, session: str) -> None:
@@ -336,7 +349,7 @@ async def test_typed_stream_goes_on_after_the_client_has_said_all(client: Rest, 
         await call.done_writing()
         await read_typed(call, "session.idled")
         await client.ok("DELETE", session)
-        assert await call.read() is grpc_api.aio.EOF
+        assert not isinstance(await call.read(), event_pb2.Event)
         assert await call.code() is grpc_api.StatusCode.OK
 
 

@@ -63,23 +63,6 @@ def no_faults(yard: Yard) -> Iterator[None]:
         assert faults == []
 
 
-def ids(route: Route, world: World) -> dict[str, str]:
-    """Return values for the path parameters of a route that name existing objects."""
-    own = {
-        "agents": world.agent,
-        "llm-providers": world.provider,
-        "llm-models": world.model,
-        "mcp-servers": world.server,
-    }
-    return {
-        "agent_id": world.agent,
-        "session_id": world.session,
-        "provider_id": world.provider,
-        "capability_id": "noop",
-        "id": own.get(route["path"].split("/")[2], ""),
-    }
-
-
 async def call(
     client: Rest,
     route: Route,
@@ -127,7 +110,7 @@ BROKEN = [
 async def test_broken_body_is_400(client: Rest, world: World, route: Route) -> None:
     """What is no JSON object, or no UTF-8, or nested beyond reason, is the caller's mistake."""
     for body in BROKEN:
-        answer = await call(client, route, ids(route, world), body)
+        answer = await call(client, route, world.values(route["path"]), body)
         assert answer.status == 400, body[:60]
         check_error(answer, 400, "INVALID_ARGUMENT")
 
@@ -136,13 +119,13 @@ async def test_broken_body_is_400(client: Rest, world: World, route: Route) -> N
 async def test_body_over_the_limit_is_413(client: Rest, world: World, route: Route) -> None:
     """5 MB, announced or in chunks; the connection is good for the next call."""
     body = b'{"x": "' + b"x" * 5_000_000 + b'"}'
-    check_error(await call(client, route, ids(route, world), body), 413, "TOO_LARGE")
+    check_error(await call(client, route, world.values(route["path"]), body), 413, "TOO_LARGE")
 
     async def chunks() -> Any:
         for start in range(0, len(body), 500_000):
             yield body[start : start + 500_000]
 
-    path = client.yard.url + fill(route["path"], ids(route, world))
+    path = client.yard.url + fill(route["path"], world.values(route["path"]))
     async with client.session.request(route["verb"], path, data=chunks(), headers=JSON) as answer:
         assert answer.status == 413
         assert (await answer.json())["code"] == "TOO_LARGE"
@@ -154,7 +137,7 @@ async def test_body_of_another_type_is_415(client: Rest, world: World, route: Ro
     """Only JSON is taken; a body without a type is not guessed at."""
     types = ["text/xml", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "x"]
     for kind in types:
-        answer = await call(client, route, ids(route, world), b"<x/>", headers={"content-type": kind})
+        answer = await call(client, route, world.values(route["path"]), b"<x/>", headers={"content-type": kind})
         check_error(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
@@ -195,7 +178,7 @@ async def test_member_of_another_type_is_400(client: Rest, world: World, route: 
         if field.name in parameters(route["path"]):
             continue
         for value in wrong_values(field):
-            answer = await call(client, route, ids(route, world), json.dumps({field.name: value}).encode())
+            answer = await call(client, route, world.values(route["path"]), json.dumps({field.name: value}).encode())
             assert answer.status == 400, (field.name, value, answer.body)
             check_error(answer, 400)
             tried += 1
@@ -212,7 +195,7 @@ async def test_text_over_every_bound_or_with_nul_is_400(client: Rest, world: Wor
         for text in ("x" * 1_900_000, "a\0b"):
             value: Any = [text] if field.is_repeated else text
             body = json.dumps({**valid(route), field.name: value}).encode()
-            answer = await call(client, route, ids(route, world), body)
+            answer = await call(client, route, world.values(route["path"]), body)
             assert answer.status == 400, (field.name, text[:5], answer.body[:200])
             check_error(answer, 400)
 
@@ -253,7 +236,7 @@ async def test_repeated_member_is_never_a_fault(client: Rest) -> None:
 @pytest.mark.parametrize("route", WITH_IDS, ids=name_of)
 async def test_id_that_is_no_uuid_is_400(client: Rest, world: World, route: Route) -> None:
     """Each id of each path: too short, without hyphens, with braces, with bytes that are no text."""
-    values = ids(route, world)
+    values = world.values(route["path"])
     for name in set(parameters(route["path"])) - {"path", "capability_id"}:
         for bad in ("x", "7", uuid.uuid4().hex, f"{{{uuid.uuid4()}}}", f"{uuid.uuid4()} ", "..%2f", "ü", "x" * 2000):
             answer = await call(client, route, {**values, name: bad}, json.dumps(valid(route)).encode())
@@ -269,7 +252,7 @@ async def test_id_of_nothing_is_404(client: Rest, world: World, route: Route) ->
     body: Any = {"SetAgentCapabilities": {"capabilities": []}}.get(route["rpc"].rsplit("/", 1)[1], valid(route))
     for name in set(parameters(route["path"])) - {"path", "capability_id"}:
         for unknown in (str(uuid.uuid4()), str(uuid.UUID(int=0))):
-            values = {**ids(route, world), name: unknown}
+            values = {**world.values(route["path"]), name: unknown}
             check_error(await call(client, route, values, json.dumps(body).encode()), 404, "NOT_FOUND")
 
 
@@ -284,7 +267,7 @@ async def test_paging_value_out_of_bounds_is_400(client: Rest, world: World, rou
         bad = ("", "x", "%00", "W10", "e30", "bnVsbA", "x" * 513, "-1", "1e3", naive, far)
         queries += [f"page_token={value}" for value in bad]
     for query in queries:
-        answer = await call(client, route, ids(route, world), query=f"?{query}")
+        answer = await call(client, route, world.values(route["path"]), query=f"?{query}")
         assert answer.status == 400, query
         check_error(answer, 400, "INVALID_ARGUMENT")
 

@@ -62,7 +62,7 @@ async def test_json_list_holds_whole_events_in_order(client: Rest, session: str)
     ids = [event["id"] for event in answer["items"]]
     assert ids == sorted(set(ids))
     for event in answer["items"]:
-        assert event.keys() - {"tags"} == {"id", "type", "ts", "session_id", "context", "data", "sequence"}
+        assert event.keys() == {"id", "type", "ts", "session_id", "context", "data", "tags", "sequence"}
         assert event["session_id"] == session.rsplit("/", 1)[1]
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["ts"])
         assert isinstance(event["data"], dict)

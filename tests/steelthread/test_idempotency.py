@@ -51,20 +51,17 @@ def new_body(route: Route) -> dict[str, Any]:
     }[method(route)]
 
 
-def ids(world: World) -> dict[str, str]:
-    """Return the path parameters."""
-    return {"agent_id": world.agent, "session_id": world.session, "provider_id": world.provider}
-
-
 async def create(client: Rest, route: Route, world: World, body: dict[str, Any], key: str | None) -> Answer:
     """Call a creating route under a key."""
     headers = {"content-type": "application/json"} | ({} if key is None else {"idempotency-key": key})
-    return await send(client, "POST", fill(route["path"], ids(world)), json.dumps(body).encode(), headers)
+    return await send(
+        client, "POST", fill(route["path"], world.values(route["path"])), json.dumps(body).encode(), headers
+    )
 
 
 async def count(client: Rest, route: Route, world: World) -> int:
     """Return how many objects there are of what a route creates."""
-    answer = await client.ok("GET", fill(TOTALS[method(route)], ids(world)))
+    answer = await client.ok("GET", fill(TOTALS[method(route)], world.values("")))
     return len(answer) if isinstance(answer, list) else int(answer["total"])
 
 

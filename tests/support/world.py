@@ -20,6 +20,18 @@ class World:
     server: str
     shared_server: str
 
+    def values(self, path: str) -> dict[str, str]:
+        """Return values for the parameters of a path template that name these objects."""
+        own = {"agents": self.agent, "llm-providers": self.provider, "llm-models": self.model}
+        return {
+            "agent_id": self.agent,
+            "session_id": self.session,
+            "provider_id": self.provider,
+            "capability_id": "test_math",
+            "id": next((own[part] for part in path.split("/") if part in own), self.server),
+            "path": "",
+        }
+
 
 def unused_name() -> str:
     """Return a name that nothing has."""

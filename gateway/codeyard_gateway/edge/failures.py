@@ -57,7 +57,9 @@ class Refused(Exception):
             if shape is ErrorShape.NESTED:
                 content = {"error": {"code": self.reason, "message": self.text}}
             body = json.dumps(content)
-        response = web.Response(status=self.status, text=body, content_type="application/json", headers=self.headers)
+        response = web.Response(
+            status=self.status, body=body.encode(), content_type="application/json", headers=self.headers
+        )
         response.force_close()
         return response
 

@@ -6,7 +6,7 @@ its cursor, then takes from the ring; one that falls off the end of the ring, or
 Nobody has a queue of his own, so a slow reader costs nothing and delays no one.
 
 Between processes go hints ("stream S is now at n"), sent over NOTIFY off the write path: the first at once, then
-merged for 10 ms. A lost hint is harmless: the heads of subscribed streams are polled every 500 ms, and after each
+merged for 2 to 10 ms. A lost hint is harmless: the heads of subscribed streams are polled every 500 ms, and after each
 reconnect. Live-only events (token deltas) travel in the notification itself and may be lost.
 """
 
@@ -29,7 +29,9 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 CHANNEL = "codeyard_events"
-MERGE_SECONDS = 0.010
+QUIET_SECONDS, BUSY_SECONDS = 0.002, 0.010
+"""How long hints are merged after a notification that carried few, and after one that carried more than BUSY_HINTS."""
+BUSY_HINTS = 16
 POLL_SECONDS = 0.5
 RING_EVENTS = 256
 RING_BYTES = 1 << 20
@@ -267,12 +269,13 @@ class FanOut:
         while True:
             await self._outgoing.wait()
             self._outgoing.clear()
+            busy = len(self._hints) + len(self._live) > BUSY_HINTS
             payloads = self._drain()
             try:
                 await send(payloads)
             except Exception as error:  # noqa: BLE001 - a lost hint is harmless, an ended sender is not
                 log.warning("fanout.send_failed", error=repr(error), payloads=len(payloads))
-            await asyncio.sleep(MERGE_SECONDS)
+            await asyncio.sleep(BUSY_SECONDS if busy else QUIET_SECONDS)
 
     def _drain(self) -> list[str]:
         live, self._live = self._live, []

@@ -71,11 +71,14 @@ class Idempotency:
         call.replay = replay
         try:
             answer: Message = await implementation(request, call)
-        except _Repeated:
+        except (_Repeated, errors.Failure) as error:
+            # A twin that came first may also have taken a name that is unique.
             stored = await self._find(replay)
-            if stored is None:
+            if stored is not None:
+                return stored
+            if isinstance(error, _Repeated):
                 raise errors.Unavailable("A call with this Idempotency-Key is under way; try again") from None
-            return stored
+            raise
         if not replay.stored:
             raise RuntimeError(f"{call.method} takes an Idempotency-Key and does not remember its answer")
         return answer

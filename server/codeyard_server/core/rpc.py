@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import grpc
@@ -45,8 +45,8 @@ class Projection:
     typed: Callable[[Any], Sequence[Message]]
     http: Callable[[Any], bytes]
     content_type: str
-    documents: Callable[[Any], Sequence[bytes]] | None = None
-    """The answer as JSON documents, each one frame; for methods with a WebSocket."""
+    documents: Callable[[Any], Iterable[bytes]] | None = None
+    """The answer as JSON documents, each one frame, made when it is sent; for methods with a WebSocket."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ class Runtime:
         self,
         info: Method,
         implementation: Callable[[AsyncIterator[Any], Call], AsyncIterator[Any]],
-        project: Callable[[Any], Sequence[Message]],
+        project: Callable[[Any], Iterable[Message]],
         *,
         opened: Sequence[tuple[str, str]] = (),
     ) -> Callable[[AsyncIterator[Any], Context], Awaitable[None]]:
@@ -299,9 +299,9 @@ class Runtime:
         return handle
 
 
-def _frames(documents: Callable[[Any], Sequence[bytes]]) -> Callable[[Any], Sequence[Message]]:
-    def project(item: Any) -> Sequence[Message]:
-        return [httpbody_pb2.HttpBody(content_type="application/json", data=document) for document in documents(item)]
+def _frames(documents: Callable[[Any], Iterable[bytes]]) -> Callable[[Any], Iterable[Message]]:
+    def project(item: Any) -> Iterable[Message]:
+        return (httpbody_pb2.HttpBody(content_type="application/json", data=document) for document in documents(item))
 
     return project
 

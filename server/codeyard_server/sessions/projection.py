@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from codeyard.sessions.v1 import event_pb2, event_service_pb2, message_pb2
@@ -94,10 +94,8 @@ def event_json(record: Record) -> bytes:
         "context": context,
     }
     tail: dict[str, Any] = {}
-    if record.tags:
-        tail["tags"] = list(record.tags)
     if record.seq:
-        tail["sequence"] = record.seq
+        tail = {"tags": list(record.tags or ()), "sequence": record.seq}
     # The payload is printed already: it goes in as it is.
     text = canonical.text(head)[:-1] + ',"data":' + record.data
     text += "," + canonical.text(tail)[1:] if tail else "}"
@@ -160,9 +158,9 @@ def json_list(records: Sequence[Record]) -> bytes:
     return b'{"items":' + items + b',"data":' + items + b',"total":' + str(len(records)).encode() + b"}"
 
 
-def documents(batch: Sequence[Record] | None) -> Sequence[bytes]:
+def documents(batch: Sequence[Record] | None) -> Iterator[bytes]:
     """Return a batch as the frames of a WebSocket, each the JSON of an event as in SSE; silence is nothing."""
-    return [event_json(record) for record in batch or ()]
+    return map(event_json, batch or ())
 
 
 STREAM = Projection(typed=typed_events, http=frames, content_type="text/event-stream", documents=documents)

@@ -303,8 +303,7 @@ class TurnRunner:
         await self._fail(turn, "internal_error", "The turn failed because of an internal error")
 
     async def _loop(self, turn: Turn) -> None:
-        setup = await self._setup(turn)
-        history = await self._history(turn)
+        setup, history = await asyncio.gather(self._setup(turn), self._history(turn))
         while True:
             if turn.state.phase == "act":
                 await self._act(turn, setup)
