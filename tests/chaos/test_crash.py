@@ -30,7 +30,8 @@ SESSIONS = 16
 MESSAGES = 5
 TURNS = 60
 INTERRUPTED = 15
-PATIENCE = 120
+PATIENCE = 600
+"""Seconds; only so that a hang ends. It takes a minute on two quiet cores."""
 
 
 @pytest.fixture(scope="module")
