@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import ipaddress
 import pathlib
 import signal
 import sys
@@ -62,7 +63,7 @@ from codeyard_server.models import ProviderKeys, seed_simulator
 from codeyard_server.models.service import ModelService, ProviderService
 from codeyard_server.sessions import RUN_TURN, projection
 from codeyard_server.sessions.service import EventService, MessageService, SessionService
-from codeyard_server.settings import Settings
+from codeyard_server.settings import Settings, split_address
 from codeyard_server.system.service import SystemService
 from codeyard_server.turns import Cancellation, Generator, TurnRunner, TurnSettings
 from codeyard_server.turns.drivers import ProviderDrivers
@@ -180,7 +181,7 @@ class Server:
             EdgeSettings(
                 address=self.settings.edge_socket,
                 server=self.settings.socket,
-                allowed_hosts=self.settings.allowed_hosts,
+                allowed_hosts=(*self.settings.allowed_hosts, *_own_host(self.settings.listen)),
                 allowed_origins=self.settings.cors_allowed_origins,
             )
         )
@@ -295,6 +296,18 @@ class Server:
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             log.error("background.ended", task=task.get_name(), exc_info=task.exception())
+
+
+def _own_host(listen: str) -> tuple[str, ...]:
+    """Return the address on which the gateway listens as a Host header has it; nothing when it stands for any."""
+    host = split_address(listen)[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return (host,)
+    if address.is_unspecified:
+        return ()
+    return (f"[{address}]" if address.version == 6 else str(address),)
 
 
 def _clear(secret: SecretStr | None) -> str | None:

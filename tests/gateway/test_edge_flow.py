@@ -200,25 +200,26 @@ async def test_client_that_neither_reads_nor_answers_is_dropped() -> None:
             assert await sockets.was_cancelled()
 
 
-async def test_client_that_reads_a_backlog_slowly_is_not_taken_for_dead() -> None:
+async def test_client_that_reads_a_backlog_slowly_is_not_taken_for_dead(sockets: Sockets) -> None:
     """It cannot answer a ping that waits behind the backlog; that it takes frames is sign enough."""
-    async with support.sockets(ping_seconds=0.4) as sockets:
-        flood = Flood(24)
-        sockets.handler = by_room(flood=flood)
-        async with sockets.open_raw("/v1/rooms/flood/talk") as (reader, _):
-            taken = 0
-            while flood.sent < flood.blocks:
-                # Each read waits until another client, which answers nothing, was given up for dead.
-                async with sockets.open_raw("/v1/rooms/mute/talk") as (mute, _):
-                    while await mute.read(4096):
-                        pass
-                taken += len(await reader.readexactly(4 * BLOCK))
-            assert taken > 0
+    flood = Flood(64)
+    sockets.handler = by_room(flood=flood)
+    async with sockets.open_raw("/v1/rooms/flood/talk") as (reader, _):
+        before = await standstill(sockets, flood)
+        assert before < flood.blocks
+        while before < flood.blocks:
+            for _ in range(2):
+                sockets.edge.look()
+            while flood.sent == before:
+                await reader.readexactly(4096)
+            before = await standstill(sockets, flood)
+        assert await reader.readexactly(BLOCK)
 
 
-async def test_client_is_not_taken_for_dead_while_the_server_makes_it_wait() -> None:
+async def test_client_is_not_taken_for_dead_while_the_server_makes_it_wait(sockets: Sockets) -> None:
     """The edge does not read from it then, so it cannot see an answer."""
     read = asyncio.Event()
+    flood = Flood()
 
     async def drink(requests: AsyncIterator[object], context: support.Context) -> None:
         await accept(context)
@@ -230,24 +231,22 @@ async def test_client_is_not_taken_for_dead_while_the_server_makes_it_wait() -> 
                 break
         await say(context, count)
 
-    async with support.sockets(ping_seconds=0.1) as sockets:
-        sockets.handler = by_room(drink=drink)
-        async with sockets.open("/v1/rooms/drink/talk") as websocket:
+    sockets.handler = by_room(drink=drink)
+    async with sockets.open("/v1/rooms/drink/talk") as websocket:
 
-            async def pour() -> None:
-                for _ in range(200):
-                    await websocket.send_json({"text_line": "x" * BLOCK})
-                await websocket.send_json({"text_line": "last"})
+        async def pour() -> None:
+            for _ in range(200):
+                await websocket.send_json({"text_line": "x" * BLOCK})
+                flood.sent += 1
+            await websocket.send_json({"text_line": "last"})
 
-            pouring = asyncio.create_task(pour())
-            for _ in range(3):
-                async with sockets.open_raw("/v1/rooms/mute/talk") as (mute, _):
-                    while await mute.read(4096):
-                        pass
-            assert not pouring.done()
-            read.set()
-            await pouring
-            assert await websocket.receive_json() == 202
+        pouring = asyncio.create_task(pour())
+        assert await standstill(sockets, flood) < 200
+        for _ in range(10):
+            sockets.edge.look()
+        read.set()
+        await pouring
+        assert await websocket.receive_json() == 202
 
 
 async def test_stop_does_not_wait_for_a_client_that_does_not_read() -> None:

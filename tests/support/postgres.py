@@ -99,6 +99,14 @@ class PostgresServer:
         self._launch()
         self.execute(f'CREATE ROLE "{OWNER}" LOGIN CREATEDB')
 
+    def suspend(self) -> None:
+        """Stop the server, closing every connection, and keep its data; see :meth:`resume`."""
+        self._stop(signal.SIGINT)
+
+    def resume(self) -> None:
+        """Start the server on its data."""
+        self._launch()
+
     def restart(self, stop_signal: signal.Signals = signal.SIGINT) -> None:
         """Stop the server (SIGINT closes every connection, SIGQUIT is a crash) and start it on the same data."""
         self._stop(stop_signal)

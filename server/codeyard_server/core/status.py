@@ -60,7 +60,8 @@ async def abort(
 
     A cancelled call, and one that was aborted already, pass through.
     """
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+    # grpc.aio raises InternalError from a write that waited for a reader who has gone.
+    if isinstance(error, asyncio.CancelledError | GeneratorExit | grpc.aio.InternalError):
         telemetry.rpc_done(info.path, "CANCELLED", started)
         return
     if isinstance(error, grpc.aio.AbortError):
