@@ -13,7 +13,7 @@ import uvloop
 
 from tests.bench.delivery import Side
 from tests.bench.figures import RUNS, Row, duration, listed, median_of
-from tests.bench.places import Place, fresh_place, helper, new_agent, new_sessions
+from tests.bench.places import Place, copy_session, fresh_place, helper, new_agent, new_session
 
 READERS = 1000
 BOUND_SECONDS = 0.050
@@ -34,7 +34,8 @@ def new_streams(place: Place, sessions: int, readers: int) -> tuple[list[str], l
 
 async def _new_sessions(place: Place, count: int) -> tuple[str, list[str]]:
     agent_path = await new_agent(place.target)
-    return agent_path, await new_sessions(place.target, agent_path, count)
+    session_id = await new_session(place.target, agent_path)
+    return agent_path, [session_id, *await copy_session(place.database_url, session_id, count - 1)]
 
 
 def measure_many() -> list[Row]:

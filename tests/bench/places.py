@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -12,6 +11,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import asyncpg
+from codeyard_server.core.ids import new_id
 
 from tests.bench.figures import Cpu
 from tests.bench.setup_peers import PEERS, peers_python
@@ -23,7 +25,15 @@ from tests.support.yard import Yard, fresh_yard
 SERVER_SETTINGS = {**DURABLE_SETTINGS, "max_connections": "400"}
 """Ours and the peers share one server, and some peers need a connection per reader."""
 
-_AT_ONCE = 32
+_COPY_STREAM = """
+INSERT INTO streams (id, kind, owner_id)
+SELECT copy, kind, owner_id FROM streams, unnest($1::uuid[]) AS copy WHERE id = $2
+"""
+_COPY_SESSION = """
+INSERT INTO sessions (id, agent_id, owner_id, title, tags, model_id, status, created_at, updated_at)
+SELECT copy, agent_id, owner_id, title, tags, model_id, status, created_at, updated_at
+FROM sessions, unnest($1::uuid[]) AS copy WHERE id = $2
+"""
 
 
 def durable_server() -> PostgresServer:
@@ -157,19 +167,17 @@ async def new_agent(target: Target) -> str:
     return f"/v1/agents/{agent['id']}"
 
 
-async def new_sessions(target: Target, agent_path: str, count: int) -> list[str]:
-    """Create sessions and return their ids."""
-    request = target.bytes_of("POST", agent_path + "/sessions", {})
-    left, ids = iter(range(count)), []
+async def new_session(target: Target, agent_path: str) -> str:
+    """Create a session and return its id."""
+    session = await target.json("POST", agent_path + "/sessions", {})
+    return str(session["id"])
 
-    async def create() -> None:
-        connection = await target.connection()
-        for _ in left:
-            status, body = await connection.request(request)
-            if status != 201:
-                raise RuntimeError(f"{status} {body[:200]!r}")
-            ids.append(json.loads(body)["id"])
-        connection.close()
 
-    await asyncio.gather(*(create() for _ in range(_AT_ONCE)))
-    return ids
+async def copy_session(database_url: str, session_id: str, count: int) -> list[str]:
+    """Add copies of a session that has no events yet, past the API, which would take seconds for thousands."""
+    ids = [new_id() for _ in range(count)]
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(_COPY_STREAM, ids, session_id)
+    await connection.execute(_COPY_SESSION, ids, session_id)
+    await connection.close()
+    return list(map(str, ids))

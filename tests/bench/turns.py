@@ -11,7 +11,7 @@ import time
 import uvloop
 
 from tests.bench.figures import RUNS, Cpu, Row, duration, flat, listed, median_of, percentile
-from tests.bench.places import Place, fresh_place, new_agent, new_sessions
+from tests.bench.places import Place, fresh_place, new_agent, new_session
 from tests.bench.wire import Connection, Stream, Target
 
 ALONE = 100
@@ -36,7 +36,7 @@ class Talker:
     @classmethod
     async def open(cls, target: Target, agent_path: str) -> Talker:
         """Open a session with its stream."""
-        (session_id,) = await new_sessions(target, agent_path, 1)
+        session_id = await new_session(target, agent_path)
         talker = cls(target, f"{agent_path}/sessions/{session_id}")
         talker._connection = await target.connection()
         talker._stream = await target.stream(talker._path + "/events", talker._receive)

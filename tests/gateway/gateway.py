@@ -81,7 +81,11 @@ class Backend:
             str(self.grpc_socket),
             str(self.edge_socket),
         ]
-        self._image.write_bytes(fixture_image())
+        if not self._image.exists():
+            # Whole or not at all: another backend may be reading it.
+            partial = self._image.with_suffix(".partial")
+            partial.write_bytes(fixture_image())
+            partial.replace(self._image)
         python_path = os.pathsep.join(path for path in sys.path if path)
         environment = {**os.environ, "PYTHONPATH": python_path, IMAGE_VARIABLE: str(self._image)}
         self._process = subprocess.Popen(
