@@ -12,6 +12,8 @@ from tests.support.answers import check_error, send
 from tests.support.client import Rest
 from tests.support.grpc_client import Grpc
 
+pytestmark = pytest.mark.usefixtures("no_faults")
+
 AGENTS = "/v1/agents"
 LIST = "/codeyard.agents.v1.AgentService/ListAgents"
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")

@@ -29,6 +29,8 @@ from tests.support.routes import ROUTES, RPCS, SOCKETS, fill, parameters
 from tests.support.world import World, new_world, unused_name
 from tests.support.yard import Yard
 
+pytestmark = pytest.mark.usefixtures("no_faults")
+
 OK = "OK"
 UNAUTHENTICATED = "UNAUTHENTICATED"
 PERMISSION_DENIED = "PERMISSION_DENIED"

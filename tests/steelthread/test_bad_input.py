@@ -9,7 +9,7 @@ import asyncio
 import json
 import urllib.parse
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import grpc as grpc_api
@@ -22,6 +22,8 @@ from tests.support.grpc_client import message_class, reason
 from tests.support.routes import ROUTES, RPCS, fill, parameters
 from tests.support.world import World, new_world
 from tests.support.yard import Yard
+
+pytestmark = pytest.mark.usefixtures("no_faults")
 
 Route = Mapping[str, Any]
 
@@ -48,19 +50,6 @@ def world(yard: Yard) -> World:
             return await new_world(client)
 
     return asyncio.run(make())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_faults(yard: Yard) -> Iterator[None]:
-    """After the whole module, no server may have logged a fault."""
-    logs = sorted(yard.data.glob("log/server-*.log"))
-    before = {log: log.stat().st_size for log in logs}
-    yield
-    for log, size in before.items():
-        with log.open("rb") as file:
-            file.seek(size)
-            faults = [line for line in file.read().splitlines() if b'"level": "error"' in line]
-        assert faults == []
 
 
 async def call(

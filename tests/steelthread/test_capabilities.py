@@ -12,6 +12,8 @@ from tests.support.answers import check_error, send
 from tests.support.client import Rest
 from tests.support.grpc_client import Grpc
 
+pytestmark = pytest.mark.usefixtures("no_faults")
+
 CATALOGUE = "/v1/capabilities"
 
 # In the contract's order; of the demo packs, which have no tools, only the place is known.

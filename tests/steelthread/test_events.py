@@ -16,6 +16,8 @@ from tests.support.answers import Answer, check_error, send
 from tests.support.client import Rest
 from tests.support.grpc_client import Grpc
 
+pytestmark = pytest.mark.usefixtures("no_faults")
+
 LIST = "/codeyard.sessions.v1.EventService/ListEvents"
 SUBSCRIBE = "/codeyard.sessions.v1.EventService/Subscribe"
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -199,6 +201,13 @@ async def test_live_pieces_have_no_id_and_are_not_stored(client: Rest) -> None:
     assert "message.delta" not in {event["type"] for event in (await listed(client, session))["items"]}
     again = await client.until(f"{session}/events", "session.idled")
     assert [frame.data for frame in again] == [frame.data for frame in frames if frame.id is not None]
+
+
+async def test_silent_stream_is_kept_alive_by_comments(client: Rest) -> None:
+    """A line with a colon, at the start and after 10 seconds in which nothing happened."""
+    session = await client.new_session(await client.agent())
+    async with client.session.get(f"{client.yard.url}{session}/events") as answer:
+        assert await answer.content.readexactly(6) == b":\n\n:\n\n"
 
 
 def by_hand(event: Any) -> dict[str, Any]:

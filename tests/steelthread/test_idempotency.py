@@ -19,6 +19,8 @@ from tests.support.routes import ROUTES, fill
 from tests.support.world import World, new_world, unused_name
 from tests.support.yard import Yard
 
+pytestmark = pytest.mark.usefixtures("no_faults")
+
 Route = Mapping[str, Any]
 
 KEYED = [route for route in ROUTES if route["idempotency_key"]]

@@ -11,6 +11,8 @@ from tests.support.answers import check_error, send
 from tests.support.client import Rest
 from tests.support.grpc_client import Grpc
 
+pytestmark = pytest.mark.usefixtures("no_faults")
+
 TEXT = {"type": "text", "text": "What is 2+2?"}
 LINK = {"type": "image", "url": "https://example.com/cat.png"}
 PIXEL = {"type": "image", "base64": "iVBORw0KGgo=", "media_type": "image/png"}

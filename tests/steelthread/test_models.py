@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ from tests.support.grpc_client import Grpc
 from tests.support.processes import free_port
 from tests.support.providers import new_model, new_provider, remove
 from tests.support.yard import Yard
+
+pytestmark = pytest.mark.usefixtures("no_faults")
 
 PROVIDERS = "/v1/llm-providers"
 MODELS = "/v1/llm-models"
@@ -382,6 +385,27 @@ async def test_delete_model_empties_references(client: Rest, provider: dict[str,
     check_error(await send(client, "DELETE", path), 404, "NOT_FOUND")
     assert "default_model_id" not in await client.ok("GET", f"/v1/agents/{agent['id']}")
     assert "model_id" not in await client.ok("GET", session)
+
+
+async def test_model_that_is_deleted_while_others_refer_to_it_is_known_or_not(
+    client: Rest, provider: dict[str, Any]
+) -> None:
+    """Whoever comes first: the agent has no model any more, or there is none of this id."""
+
+    async def refer(name: str) -> tuple[int, int, int]:
+        model = await new_model(client, provider, name)
+        agent = {"name": "x", "system_prompt": "", "default_model_id": model["id"]}
+        calls = await asyncio.gather(
+            client.call("POST", "/v1/agents", agent),
+            client.call("DELETE", f"{MODELS}/{model['id']}"),
+            client.call("POST", f"{PROVIDERS}/{provider['id']}/models", {"model_id": name, "display_name": "again"}),
+        )
+        return calls[0][0], calls[1][0], calls[2][0]
+
+    for created, deleted, again in await asyncio.gather(*(refer(f"llmsim-{number}") for number in range(20))):
+        assert created in (201, 400)
+        assert deleted == 204
+        assert again in (201, 400)
 
 
 # Which model a turn takes

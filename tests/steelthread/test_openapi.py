@@ -17,6 +17,8 @@ from tests.support.client import Rest
 from tests.support.routes import ROUTES, SOCKETS, fill, parameters
 from tests.support.world import new_world, unused_name
 
+pytestmark = pytest.mark.usefixtures("no_faults")
+
 # What the documented family has outside accounts, as it is documented.
 DOCUMENTED = """
 GET /health

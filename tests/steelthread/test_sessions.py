@@ -12,7 +12,7 @@ from tests.support.answers import check_error, send
 from tests.support.client import Rest
 from tests.support.grpc_client import Grpc
 
-MODELS = "/v1/llm-models"
+pytestmark = pytest.mark.usefixtures("no_faults")
 
 
 async def answered(client: Rest, session: str, **controls: Any) -> str:
@@ -249,6 +249,17 @@ async def test_deletes_under_running_turns_never_fail(client: Rest) -> None:
 
     assert set(await asyncio.gather(*map(end, paths))) == {204}
     assert (await client.ok("GET", f"/v1/agents/{agent['id']}/sessions"))["total"] == 0
+
+
+async def test_message_to_a_session_that_is_being_deleted_is_stored_or_not_found(client: Rest) -> None:
+    """Whoever comes first: 201 or 404, nothing else."""
+    agent = await client.agent()
+    paths = [await client.new_session(agent) for _ in range(30)]
+    sent = [send(client, "POST", f"{path}/messages", b'{"content": "hi"}') for path in paths]
+    deleted = [send(client, "DELETE", path) for path in paths]
+    answers = await asyncio.gather(*(call for pair in zip(sent, deleted, strict=True) for call in pair))
+    assert {answer.status for answer in answers[0::2]} <= {201, 404}
+    assert {answer.status for answer in answers[1::2]} == {204}
 
 
 async def test_session_is_found_only_under_its_own_agent(client: Rest) -> None:

@@ -18,7 +18,10 @@ import pytest
 from tests.support import log_checker, naps
 from tests.support.client import Frame, Rest, rest
 from tests.support.processes import die_with_parent, free_port, stop
+from tests.support.providers import new_model, new_provider, remove
 from tests.support.yard import Yard, fresh_yard
+
+pytestmark = pytest.mark.usefixtures("no_faults")
 
 BEGIN = ["message.user", "session.activated", "turn.started", "input.received"]
 REPLY = ["reason.started", "llm.generation", "message.agent", "reason.completed"]
@@ -216,6 +219,25 @@ async def test_slow_reply_arrives_in_several_pieces(client: Rest) -> None:
     reading = asyncio.create_task(ended(client, session))
     await say(client, session)
     assert [frame.event for frame in await reading].count("message.delta") >= 3
+
+
+async def test_attempt_that_broke_off_is_replaced_by_the_next(client: Rest) -> None:
+    """Its pieces count for nothing: those of the next attempt start again at 0 and make up the message."""
+    provider = await new_provider(client)
+    model = await new_model(client, provider, "llmsim-flaky")
+    session = await client.new_session(await client.agent(default_model_id=model["id"]))
+    reading = asyncio.create_task(ended(client, session))
+    await say(client, session)
+    frames = await reading
+    pieces = [frame.data["data"] for frame in frames if frame.event == "message.delta"]
+    first, last = min(piece["attempt"] for piece in pieces), max(piece["attempt"] for piece in pieces)
+    assert last == first + 1
+    assert GREETING.startswith("".join(piece["delta"] for piece in pieces if piece["attempt"] == first))
+    assert "".join(piece["delta"] for piece in pieces if piece["attempt"] == last) == GREETING
+    assert next(piece["offset"] for piece in pieces if piece["attempt"] == last) == 0
+    assert only(frames, "llm.generation")["metadata"]["attempts"] == 2
+    assert types(frames) == [*BEGIN, *REPLY, *END]
+    await remove(client, provider)
 
 
 # Queueing

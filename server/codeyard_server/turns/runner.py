@@ -331,6 +331,8 @@ class TurnRunner:
     async def _history(self, turn: Turn) -> tuple[tuple[ChatMessage, ...], int]:
         async with self._database.connection() as tx:
             records = await store.history(tx, SYSTEM, turn.session_id, self._settings.history_bytes)
+        if not records:
+            raise StaleGeneration  # the session has been deleted
         return logic.history(records), records[-1].seq
 
     async def _reason(self, turn: Turn, setup: Setup, messages: tuple[ChatMessage, ...], history_seq: int) -> bool:
