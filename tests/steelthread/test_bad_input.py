@@ -145,7 +145,7 @@ def wrong_values(field: Any) -> list[Any]:
         "google.protobuf.Value",
         "google.protobuf.ListValue",
     ):
-        return [] if field.message_type.name == "Value" else [7, "x", True]
+        return [7, "x", True, {}, {"a": 1}] if field.name in ("tags", "capabilities") else []
     if field.message_type is not None and not field.is_repeated:
         return [7, "x", True, [1]]
     wrong: dict[int, list[Any]] = {

@@ -230,7 +230,7 @@ async def test_update_tells_an_empty_list_from_an_absent_one_when_it_is_sent(yar
         await agent.update(tags=[], name="New")
     (request,) = requests
     assert request.HasField("tags")
-    assert not request.tags.values
+    assert request.tags.WhichOneof("kind") == "list_value" and not request.tags.list_value.values
     assert not request.HasField("capabilities")
     assert (request.name, request.HasField("description")) == ("New", False)
 

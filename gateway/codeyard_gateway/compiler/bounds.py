@@ -57,8 +57,18 @@ def repeated_schema(rules: validate_pb2.FieldRules) -> Schema:
     return schema
 
 
+def is_list(field: Field) -> bool:
+    """Whether the member is a ListValue, or a Value that an expression holds to a list."""
+    if field.type_name == ".google.protobuf.ListValue":
+        return True
+    rules = options.field_bounds(field)
+    return field.type_name == ".google.protobuf.Value" and any(
+        "type(this) == list" in rule.expression for rule in rules.cel
+    )
+
+
 def list_value_schema(rules: validate_pb2.FieldRules) -> Schema:
-    """Return the keywords of a google.protobuf.ListValue, whose bounds only an expression can say.
+    """Return the keywords of a free list, whose bounds only an expression can say.
 
     Read are the forms this API uses: ``this.size() <= N``, ``type(v) == string``, ``size(string(v)) <= N`` and ``> 0``.
     """

@@ -96,8 +96,8 @@ class SchemaBuilder:
             schema = {"type": "array", "items": items, **bounds.repeated_schema(rules)}
         else:
             schema = self._value(field, rules, casing, direction)
-            if field.type_name == ".google.protobuf.ListValue":
-                schema |= bounds.list_value_schema(rules)
+            if bounds.is_list(field):
+                schema = {"type": "array", "items": {}} | bounds.list_value_schema(rules)
         if direction is Direction.REQUEST and not bounds.is_required(field):
             schema = _nullable(schema)
         texts = [message.field_comments.get(field.name, ""), *(rule.message for rule in rules.cel if rule.message)]

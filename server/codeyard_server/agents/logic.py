@@ -7,9 +7,9 @@ import datetime
 import uuid
 
 from codeyard.agents.v1 import agent_service_pb2 as pb
-from google.protobuf.struct_pb2 import ListValue
 
 from codeyard_server.core.ids import new_id
+from codeyard_server.core.lists import optional_strings
 
 ACTIVE = "active"
 ARCHIVED = "archived"
@@ -63,15 +63,10 @@ def patch_agent(request: pb.UpdateAgentRequest, capabilities: list[str] | None) 
         description=request.description if request.HasField("description") else None,
         system_prompt=request.system_prompt if request.HasField("system_prompt") else None,
         default_model_id=uuid.UUID(request.default_model_id) if request.HasField("default_model_id") else None,
-        tags=strings(request.tags) if request.HasField("tags") else None,
+        tags=optional_strings(request, "tags"),
         capabilities=capabilities,
         status=request.status if request.HasField("status") else None,
     )
-
-
-def strings(values: ListValue) -> list[str]:
-    """Return a list of strings whose types the proto has checked."""
-    return [value.string_value for value in values.values]
 
 
 def only_capabilities(capabilities: list[str]) -> AgentPatch:

@@ -15,7 +15,7 @@ from codeyard_server.core import paging
 from codeyard_server.core.call import Call
 from codeyard_server.core.clock import Clock
 from codeyard_server.core.database import Database
-from codeyard_server.core.lists import Page, envelope
+from codeyard_server.core.lists import Page, envelope, optional_strings
 from codeyard_server.core.permission import Permission
 from codeyard_server.models import require_model
 
@@ -60,9 +60,9 @@ class AgentService:
 
     async def update_agent(self, request: pb.UpdateAgentRequest, call: Call) -> agent_pb2.Agent:
         scope = call.require(Permission.AGENT_WRITE)
-        capabilities = None
-        if request.HasField("capabilities"):
-            capabilities = await self._catalogue.validate(scope, logic.strings(request.capabilities))
+        capabilities = optional_strings(request, "capabilities")
+        if capabilities is not None:
+            capabilities = await self._catalogue.validate(scope, capabilities)
         patch = logic.patch_agent(request, capabilities)
         async with self._database.transaction() as tx:
             await require_model(tx, scope, patch.default_model_id)
@@ -86,7 +86,7 @@ class AgentService:
         self, request: pb.SetAgentCapabilitiesRequest, call: Call
     ) -> pb.ListAgentCapabilitiesResponse:
         scope = call.require(Permission.AGENT_WRITE)
-        capabilities = await self._catalogue.validate(scope, logic.strings(request.capabilities))
+        capabilities = await self._catalogue.validate(scope, optional_strings(request, "capabilities") or [])
         async with self._database.transaction() as tx:
             agent = await store.update_agent(
                 tx, scope, uuid.UUID(request.agent_id), logic.only_capabilities(capabilities), self._clock()

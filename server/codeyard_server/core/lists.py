@@ -58,6 +58,13 @@ class Page:
         return page, page[-1] if len(page) < len(rows) else None
 
 
+def optional_strings(request: Any, name: str) -> list[str] | None:
+    """Return a list of strings that replaces another; None when it is absent or null. The proto checks its types."""
+    if not request.HasField(name) or getattr(request, name).WhichOneof("kind") != "list_value":
+        return None
+    return [value.string_value for value in getattr(request, name).list_value.values]
+
+
 def envelope(call: Call, response: Any) -> Any:
     """Fill ``data`` with the same list as ``items`` for REST clients; over gRPC the list is sent once."""
     if call.over_http:

@@ -12,7 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 from codeyard_server.core.call import Call
 from codeyard_server.core.clock import Clock, utc_now
 from codeyard_server.core.database import Database
-from codeyard_server.core.lists import envelope
+from codeyard_server.core.lists import envelope, optional_strings
 from codeyard_server.core.paging import DEFAULT_LIMIT
 from codeyard_server.core.permission import Permission
 from codeyard_server.core.scope import Scope
@@ -116,11 +116,10 @@ class ModelService:
 
     async def update_model(self, request: model_api.UpdateModelRequest, call: Call) -> model_pb2.Model:
         scope = call.require(Permission.MODEL_WRITE)
-        labels = [value.string_value for value in request.capabilities.values]
         changes = [
             logic.present(request, "model_id"),
             logic.present(request, "display_name"),
-            labels if request.HasField("capabilities") else None,
+            optional_strings(request, "capabilities"),
             logic.present(request, "context_window"),
             logic.present(request, "is_default"),
             logic.present(request, "status"),

@@ -20,7 +20,7 @@ from codeyard_server.core.clock import Clock
 from codeyard_server.core.database import Database, Transaction
 from codeyard_server.core.events import EventLog, StaleGeneration
 from codeyard_server.core.fanout import FanOut
-from codeyard_server.core.lists import Page, envelope
+from codeyard_server.core.lists import Page, envelope, optional_strings
 from codeyard_server.core.permission import Permission
 from codeyard_server.core.queue import Queue
 from codeyard_server.core.record import Record
@@ -102,7 +102,7 @@ class SessionService:
                 uuid.UUID(request.agent_id),
                 uuid.UUID(request.session_id),
                 title=request.title if request.HasField("title") else None,
-                tags=[tag.string_value for tag in request.tags.values] if request.HasField("tags") else None,
+                tags=optional_strings(request, "tags"),
                 model_id=model_id,
                 now=self._clock(),
             )

@@ -17,7 +17,7 @@ from codeyard_client.gen.codeyard.sessions.v1 import (
     Message,
     Reasoning,
 )
-from codeyard_client.gen.google.protobuf import ListValue, Struct
+from codeyard_client.gen.google.protobuf import Struct, Value
 
 Content: TypeAlias = str | ContentPart | Iterable[str | ContentPart]
 """Text, a part, or several of both."""
@@ -92,6 +92,6 @@ def message_request(agent_id: str, session_id: str, content: Content, options: T
     )
 
 
-def strings(values: Iterable[str] | None) -> ListValue | None:
+def strings(values: Iterable[str] | None) -> Value | None:
     """Return the list of an update; None leaves what is there, an empty one clears it."""
-    return None if values is None else ListValue.from_dict(list(values))
+    return None if values is None else Value.from_dict(list(values))

@@ -292,9 +292,7 @@ class SetAgentCapabilitiesRequest(betterproto2.Message):
     Agent id.
     """
 
-    capabilities: "___google__protobuf__.ListValue | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    capabilities: "___google__protobuf__.Value | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     At most 250 ids of the catalogue, none twice. Must be present; [] clears.
     """
@@ -334,14 +332,13 @@ class UpdateAgentRequest(betterproto2.Message):
     As in CreateAgentRequest.
     """
 
-    tags: "___google__protobuf__.ListValue | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    tags: "___google__protobuf__.Value | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    Strings; a list that is present replaces the whole list. (ListValue because an empty and an absent list differ.)
+    Strings; a list that is present replaces the whole list. (Value because an empty
+    and an absent list differ, and because a ListValue takes any JSON object for an empty list.)
     """
 
-    capabilities: "___google__protobuf__.ListValue | None" = betterproto2.field(
-        7, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    capabilities: "___google__protobuf__.Value | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Strings; as for tags.
     """

@@ -625,9 +625,7 @@ class UpdateModelRequest(betterproto2.Message):
     As in CreateModelRequest.
     """
 
-    capabilities: "___google__protobuf__.ListValue | None" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    capabilities: "___google__protobuf__.Value | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Strings; a list that is present replaces the whole list.
     """

@@ -1578,7 +1578,7 @@ class UpdateSessionRequest(betterproto2.Message):
     As in CreateSessionRequest.
     """
 
-    tags: "___google__protobuf__.ListValue | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    tags: "___google__protobuf__.Value | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Strings; a list that is present replaces the whole list.
     """
