@@ -48,8 +48,7 @@ def main() -> int:
     rows, failed = _run(options.only or list(SCENARIOS))
     print(f"\n{report.table(rows)}\n\n{report.runs(rows)}")
     if options.write:
-        about = {name: _about(measure) for name, measure in SCENARIOS.items()}
-        report.PAGE.write_text(report.page(rows, about, machine))
+        report.PAGE.write_text(report.page(rows, _about(), machine))
     return int(failed)
 
 
@@ -68,8 +67,12 @@ def _run(names: Sequence[str]) -> tuple[list[Row], bool]:
     return rows, failed
 
 
-def _about(measure: Callable[[], list[Row]]) -> str:
-    return importlib.import_module(measure.__module__).__doc__ or ""
+def _about() -> dict[str, list[str]]:
+    """Return what is measured -> the names of the scenarios that do it: the docstrings of their modules."""
+    about: dict[str, list[str]] = {}
+    for name, measure in SCENARIOS.items():
+        about.setdefault(importlib.import_module(measure.__module__).__doc__ or "", []).append(name)
+    return about
 
 
 if __name__ == "__main__":

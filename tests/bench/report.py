@@ -87,8 +87,8 @@ def runs(rows: Sequence[Row]) -> str:
     return "\n".join(f"* {row.name}: {row.runs}" for row in rows)
 
 
-def page(rows: Sequence[Row], about: Mapping[str, str], machine: Sequence[str]) -> str:
-    """Return docs/benchmarks.md. ``about`` says for each scenario's name what it measures."""
+def page(rows: Sequence[Row], about: Mapping[str, Sequence[str]], machine: Sequence[str]) -> str:
+    """Return docs/benchmarks.md. ``about`` has the names of scenarios by what they measure."""
     parts = [
         _INTRODUCTION,
         "## Figures\n",
@@ -98,6 +98,6 @@ def page(rows: Sequence[Row], about: Mapping[str, str], machine: Sequence[str]) 
         "\n## Every run, ours | peer's\n",
         runs(rows),
         "\n## What is measured\n",
-        *(f"* `{name}`: {' '.join(text.split())}" for name, text in about.items()),
+        *(f"* {', '.join(f'`{name}`' for name in names)}: {' '.join(text.split())}" for text, names in about.items()),
     ]
     return "\n".join(parts) + "\n"
