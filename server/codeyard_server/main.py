@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import gc
 import ipaddress
 import pathlib
 import signal
@@ -318,6 +319,17 @@ def _service(module: Any, name: str) -> Any:
     return module.DESCRIPTOR.services_by_name[name]
 
 
+def _settle_memory() -> None:
+    """Leave what was loaded at the start out of garbage collection, and collect the rest less often.
+
+    With the default of 700 new objects a collection came several times a turn, each walking all modules: a sixth of the
+    main thread's time. What a call makes is freed by its reference counts; only cycles wait for the collector.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 async def serve(settings: Settings) -> int:
     """Run a server process until a signal; return its exit status."""
     stopping = asyncio.Event()
@@ -325,6 +337,7 @@ async def serve(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     server = Server(settings)
     await server.start()
+    _settle_memory()
     log.info("listening", socket=settings.socket, version=settings_module.VERSION)
     stop = asyncio.create_task(stopping.wait())
     failed = asyncio.create_task(server.failed())

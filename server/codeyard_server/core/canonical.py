@@ -6,6 +6,8 @@ import datetime
 import json
 from typing import Any
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 MAX_DEPTH = 30
 """Deepest nesting of free JSON that every face can carry: decoders stop at 100 messages, and an object takes three."""
 
@@ -35,7 +37,7 @@ def text(value: Any) -> str:
     Raises:
         ValueError: NaN or an infinity, which JSON does not have.
     """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(value)
 
 
 def timestamp(moment: datetime.datetime) -> str:

@@ -100,7 +100,7 @@ class Database:
             # A statement that hangs for a minute is a fault; long work belongs into jobs.
             command_timeout=60,
             reset=keep_session,
-            server_settings={"application_name": "codeyard", "jit": "off"},
+            server_settings={"application_name": "codeyard", "jit": "off", "plan_cache_mode": "force_generic_plan"},
         )
         return cls(pool)
 

@@ -33,7 +33,7 @@ QUIET_SECONDS, BUSY_SECONDS = 0.002, 0.010
 """How long hints are merged after a notification that carried few, and after one that carried more than BUSY_HINTS."""
 BUSY_HINTS = 16
 POLL_SECONDS = 0.5
-RING_EVENTS = 256
+RING_EVENTS = 4096
 RING_BYTES = 1 << 20
 # NOTIFY takes 7,999 bytes; live text is cut so that a payload stays below with its envelope and escapes.
 _PAYLOAD_BYTES = 7000

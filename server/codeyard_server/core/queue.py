@@ -119,7 +119,12 @@ class Queue:
             min_size=1,
             max_size=3,
             reset=keep_session,
-            server_settings={"application_name": "codeyard-queue", "synchronous_commit": "off", "jit": "off"},
+            server_settings={
+                "application_name": "codeyard-queue",
+                "synchronous_commit": "off",
+                "jit": "off",
+                "plan_cache_mode": "force_generic_plan",
+            },
         )
         try:
             while not self._stopping.is_set():

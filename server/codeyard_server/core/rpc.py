@@ -8,6 +8,7 @@ servicer named after the RPC in snake_case: ``async def get_agent(self, request,
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_BODY = "body"
+
 _UPGRADE = ("x-http-code", "101")
 """Initial metadata by which the WebSocket edge knows that a call is accepted; a failed one has none."""
 
@@ -47,6 +50,8 @@ class Projection:
     content_type: str
     documents: Callable[[Any], Iterable[bytes]] | None = None
     """The answer as JSON documents, each one frame, made when it is sent; for methods with a WebSocket."""
+    cache: Callable[[Any], dict[str, bytes] | None] | None = None
+    """Where what was made of an answer is kept for all who get the same one; None for an answer that is not shared."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,9 +174,7 @@ class Runtime:
             "response_serializer": _serialize,
         }
 
-        def body(item: Any) -> httpbody_pb2.HttpBody:
-            return httpbody_pb2.HttpBody(content_type=projection.content_type, data=projection.http(item))
-
+        body = functools.partial(_body, projection)
         if info.rules.websocket:
             if (documents := projection.documents) is None:
                 raise TypeError(f"{info.path} has a WebSocket, but its projection makes no documents")
@@ -196,7 +199,7 @@ class Runtime:
         self,
         info: Method,
         implementation: Callable[[Any, Call], Awaitable[Any]],
-        answer: Callable[[Any], Message] | None,
+        answer: Callable[[Any], Message | bytes] | None,
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         extra: list[tuple[str, str]] = []
         if info.rules.success_status:
@@ -232,7 +235,7 @@ class Runtime:
         self,
         info: Method,
         implementation: Callable[[Any, Call], AsyncIterator[Any]],
-        project: Callable[[Any], Sequence[Message]],
+        project: Callable[[Any], Sequence[Message | bytes]],
         *,
         http: bool = False,
     ) -> Callable[[Any, Context], Awaitable[None]]:
@@ -297,6 +300,19 @@ class Runtime:
                 raise
 
         return handle
+
+
+def _body(projection: Projection, item: Any) -> Message | bytes:
+    """Return an answer as HttpBody; where it can be shared, as the bytes of one, made for all who get it."""
+    cache = projection.cache(item) if projection.cache else None
+    if cache is not None and _BODY in cache:
+        return cache[_BODY]
+    message: Message = httpbody_pb2.HttpBody(content_type=projection.content_type, data=projection.http(item))
+    if cache is None:
+        return message
+    data: bytes = message.SerializeToString()
+    cache[_BODY] = data
+    return data
 
 
 def _frames(documents: Callable[[Any], Iterable[bytes]]) -> Callable[[Any], Iterable[Message]]:

@@ -163,5 +163,12 @@ def documents(batch: Sequence[Record] | None) -> Iterator[bytes]:
     return map(event_json, batch or ())
 
 
-STREAM = Projection(typed=typed_events, http=frames, content_type="text/event-stream", documents=documents)
+def shared(batch: Sequence[Record] | None) -> dict[str, bytes] | None:
+    """Return where the answer for a batch of one event is kept; readers who are up to date all get such batches."""
+    return batch[0].frames if batch and len(batch) == 1 else None
+
+
+STREAM = Projection(
+    typed=typed_events, http=frames, content_type="text/event-stream", documents=documents, cache=shared
+)
 LIST = Projection(typed=typed_list, http=json_list, content_type="application/json")
