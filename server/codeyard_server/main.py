@@ -357,7 +357,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     telemetry.configure_logging(settings.log_level, json_lines=settings.log_format == "json")
-    telemetry.configure_tracing(settings.otel_endpoint, settings.otel_service_name, settings_module.VERSION)
+    telemetry.configure_tracing(
+        settings.otel_endpoint, settings.otel_service_name, settings_module.VERSION, settings.otel_environment
+    )
     telemetry.serve_metrics(settings.metrics_address)
     return uvloop.run(serve(settings))
 

@@ -199,9 +199,6 @@ class Settings(BaseSettings):
     )
     otel_service_name: str = _variable("OTEL_SERVICE_NAME", "Name of this service in traces.", "codeyard")
     otel_environment: str | None = _variable("OTEL_ENVIRONMENT", "Name of the deployment in traces.", None)
-    otel_record_content: bool = _variable(
-        "OTEL_RECORD_CONTENT", "Whether traces carry the texts of messages and answers.", False
-    )
 
     @property
     def master_keys(self) -> tuple[MasterKey, ...]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 FAILURES = [
     errors.InvalidArgument, errors.CursorUnknown, errors.CapabilityInvalid, errors.ModelUnknown, errors.ModelExists,
     errors.VaultNotConfigured, errors.Unauthenticated, errors.PermissionDenied, errors.NotFound, errors.AlreadyExists,
-    errors.IdempotencyKeyReused, errors.TooLarge, errors.Unavailable,
+    errors.IdempotencyKeyReused, errors.Unavailable,
 ]  # fmt: skip
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
-from codeyard_server.models.profiles import default_catalogue, profile_for
+from codeyard_server.models.profiles import profile_for
 from google.protobuf import json_format
 
 pytestmark = pytest.mark.quick
@@ -103,26 +101,3 @@ def test_profile_for_returns_a_copy() -> None:
     second = profile_for("openai", "gpt-4o")
     assert second is not None
     assert second.name == "GPT-4o"
-
-
-def test_default_catalogue_offers_both_vendors_with_one_default_model() -> None:
-    """A new installation finds models to choose from, and one that is chosen."""
-    catalogue = default_catalogue()
-    assert [(provider.name, provider.provider_type) for provider in catalogue] == [
-        ("OpenAI", "openai"),
-        ("Anthropic", "anthropic"),
-    ]
-    models = [model for provider in catalogue for model in provider.models]
-    assert [model.model_id for model in models if model.is_default] == ["gpt-5-mini"]
-    assert len({model.model_id for model in models}) == len(models) == 38
-    assert all(uuid.UUID(provider.id).version == 7 for provider in catalogue)
-
-
-def test_default_catalogue_describes_its_models_by_their_profiles() -> None:
-    """Names, sizes and labels need no second table; every model of the catalogue has a profile."""
-    models = {model.model_id: model for provider in default_catalogue() for model in provider.models}
-    sonnet = models["claude-sonnet-4-5-20250929"]
-    assert (sonnet.display_name, sonnet.context_window) == ("Claude Sonnet 4.5", 200_000)
-    assert sonnet.capabilities == ("chat", "vision", "tools")
-    assert models["o1-mini"].capabilities == ("chat",)
-    assert all(model.context_window for model in models.values())

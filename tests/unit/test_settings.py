@@ -172,3 +172,13 @@ def test_every_variable_is_described_in_one_table_cell() -> None:
     """A description says something, and cannot break the table it is printed into."""
     for field in Settings.model_fields.values():
         assert re.fullmatch(r"[^|\n]{10,}\.", str(field.description)), field.validation_alias
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    """A setting that is documented and does nothing would be a promise that is not kept."""
+    package = pathlib.Path(settings.__file__).parent
+    sources = [path.read_text() for path in package.rglob("*.py") if path.name != "settings.py"]
+    own = pathlib.Path(settings.__file__).read_text()
+    for name in settings.Settings.model_fields:
+        # Secrets are read through properties of the settings themselves.
+        assert any(f".{name}" in text for text in sources) or f"self.{name}" in own, name

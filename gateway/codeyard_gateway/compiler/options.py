@@ -61,11 +61,6 @@ def field_bounds(field: descriptor_pb2.FieldDescriptorProto) -> validate_pb2.Fie
     return cast(validate_pb2.FieldRules, _extension(field.options, validate_pb2.field))
 
 
-def is_oneof_required(oneof: descriptor_pb2.OneofDescriptorProto) -> bool:
-    """Whether (buf.validate.oneof).required is set."""
-    return cast(validate_pb2.OneofRules, _extension(oneof.options, validate_pb2.oneof)).required
-
-
 def is_idempotent_read(method: descriptor_pb2.MethodDescriptorProto) -> bool:
     """Whether the method declares NO_SIDE_EFFECTS, so that the gateway may repeat it."""
     return method.options.idempotency_level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS

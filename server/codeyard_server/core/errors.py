@@ -8,8 +8,6 @@
     ├── NotFound                   404
     ├── AlreadyExists              409
     ├── IdempotencyKeyReused       409
-    ├── TooLarge                   413
-    ├── RateLimited                429, with Retry-After
     └── Unavailable                503
 
 Anything else that a handler raises is a fault: logged with its traceback, answered by a fixed text.
@@ -149,21 +147,6 @@ class IdempotencyKeyReused(Failure):
     """The Idempotency-Key was used with another request."""
 
     reason = "IDEMPOTENCY_KEY_REUSED"
-
-
-class TooLarge(Failure):
-    """The request is larger than the route allows."""
-
-    reason = "TOO_LARGE"
-
-
-class RateLimited(Failure):
-    """Too many requests; ``retry_after`` is in seconds."""
-
-    reason = "RATE_LIMITED"
-
-    def __init__(self, text: str, *, retry_after: int) -> None:
-        super().__init__(text, headers={"retry-after": str(retry_after)})
 
 
 class Unavailable(Failure):

@@ -184,7 +184,7 @@ class Runtime:
             )
         if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._stream(info, implementation, lambda item: (body(item),), http=True), **codec
+                self._stream(info, implementation, lambda item: (body(item),)), **codec
             )
         return grpc.unary_unary_rpc_method_handler(self._unary(info, implementation, body), **codec)
 
@@ -236,18 +236,12 @@ class Runtime:
         info: Method,
         implementation: Callable[[Any, Call], AsyncIterator[Any]],
         project: Callable[[Any], Sequence[Message | bytes]],
-        *,
-        http: bool = False,
     ) -> Callable[[Any, Context], Awaitable[None]]:
         async def handle(request: Message | Malformed, context: Context) -> None:
             started = time.perf_counter()
             try:
                 call = await self._begin(info, context)
                 check(request)
-                if http and call.metadata.get("x-head"):
-                    await context.send_initial_metadata((("x-content-length", "0"),))
-                    await context.write(httpbody_pb2.HttpBody(content_type="text/event-stream"))
-                    return
                 iterator = implementation(request, call)
                 try:
                     async for item in iterator:

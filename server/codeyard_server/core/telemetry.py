@@ -64,7 +64,7 @@ def configure_logging(level: str, *, json_lines: bool) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def configure_tracing(endpoint: str | None, service_name: str, version: str) -> None:
+def configure_tracing(endpoint: str | None, service_name: str, version: str, environment: str | None) -> None:
     """Export traces over OTLP/HTTP to the endpoint; without one, spans cost next to nothing."""
     if not endpoint:
         return
@@ -73,7 +73,10 @@ def configure_tracing(endpoint: str | None, service_name: str, version: str) -> 
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=Resource({"service.name": service_name, "service.version": version}))
+    attributes = {"service.name": service_name, "service.version": version}
+    if environment:
+        attributes["deployment.environment.name"] = environment
+    provider = TracerProvider(resource=Resource(attributes))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")))
     trace.set_tracer_provider(provider)
 

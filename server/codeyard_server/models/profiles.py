@@ -1,17 +1,14 @@
-"""What is publicly known of models by their names, and the providers and models a new installation is offered.
+"""What is publicly known of models by their names.
 
-Both are data beside this file: ``profiles.tsv`` holds one line a profile (prices in USD per million tokens, sizes in
-tokens, lists joined with ``+``, an empty cell for what is not known), ``catalogue.json`` the providers with the names
-of their models.
+The data is beside this file: ``profiles.tsv`` holds one line a profile (prices in USD per million tokens, sizes in
+tokens, lists joined with ``+``, an empty cell for what is not known).
 """
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import functools
 import importlib.resources
-import json
 from collections.abc import Mapping
 
 from codeyard.models.v1 import model_pb2
@@ -20,31 +17,6 @@ _VENDOR_OF_TYPE = {"openai": "openai", "azure_openai": "openai", "anthropic": "a
 """Which part of the table a provider type looks in; the other types have no profiles."""
 
 _EFFORT_NAMES = {"none": "None", "low": "Low", "medium": "Medium", "high": "High", "xhigh": "Extra High"}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DefaultModel:
-    """A model of the catalogue."""
-
-    model_id: str
-    display_name: str
-    capabilities: tuple[str, ...]
-    """Free labels: chat, vision, tools."""
-    context_window: int | None
-    """Tokens."""
-    is_default: bool
-    """Whether it is the one default model of the catalogue."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DefaultProvider:
-    """A provider of the catalogue, without a key."""
-
-    id: str
-    """UUID; the same in every installation."""
-    name: str
-    provider_type: str
-    models: tuple[DefaultModel, ...]
 
 
 def profile_for(provider_type: str, model_id: str) -> model_pb2.ModelProfile | None:
@@ -65,42 +37,6 @@ def profile_for(provider_type: str, model_id: str) -> model_pb2.ModelProfile | N
     profile = model_pb2.ModelProfile()
     profile.CopyFrom(table[name])
     return profile
-
-
-@functools.cache
-def default_catalogue() -> tuple[DefaultProvider, ...]:
-    """Return the providers and models to seed a new installation with. Exactly one model is the default."""
-    data = json.loads(_read("catalogue.json"))
-    return tuple(
-        DefaultProvider(
-            id=provider["id"],
-            name=provider["name"],
-            provider_type=provider["provider_type"],
-            models=tuple(
-                _default_model(provider["provider_type"], name, is_default=name == data["default_model"])
-                for name in provider["models"]
-            ),
-        )
-        for provider in data["providers"]
-    )
-
-
-def _default_model(provider_type: str, model_id: str, *, is_default: bool) -> DefaultModel:
-    profile = profile_for(provider_type, model_id)
-    if profile is None:
-        return DefaultModel(model_id, model_id, ("chat",), None, is_default)
-    labels = {
-        "chat": True,
-        "vision": "image" in profile.modalities.input,
-        "tools": profile.tool_call,
-    }
-    return DefaultModel(
-        model_id=model_id,
-        display_name=profile.name,
-        capabilities=tuple(label for label, present in labels.items() if present),
-        context_window=profile.limits.context,
-        is_default=is_default,
-    )
 
 
 @functools.cache
